@@ -1,0 +1,1 @@
+"""Training by coupled knowledge distillation."""
