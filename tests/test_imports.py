@@ -42,7 +42,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "visualize": ({"numpy", "cv2", "av", "matplotlib"}, FRAMES),
     "demo": ({"numpy"}, TRACKING | {"progress", "data.datasets", "visualize"}),
     "doctor": ({"numpy", "av", "torch"}, TRACKING | {"processor"}),
-    "cli": ({"numpy"}, TRACKING | {"progress", "visualize", "demo", "doctor", "model.weights", "training"}),
+    "cli": ({"numpy"}, TRACKING | {"progress", "visualize", "demo", "doctor", "model", "training"}),
 }
 
 MODULES = {

@@ -347,7 +347,9 @@ class TestFocal:
         assert focal(score, heat).item() == pytest.approx(expected, rel=1e-5)
         # Two samples share one divisor: the number of true centres in the batch.
         assert focal(score.repeat(2, 1, 1, 1), heat.repeat(2, 1, 1, 1)).item() == pytest.approx(expected, rel=1e-5)
-        assert focal(score.repeat(2, 1, 1, 1), torch.cat([heat, 0 * heat])).item() > expected
+        empty = -sum(math.log(1 - p) * p**2 for p in (0.8, 0.3, 0.5, 0.1))
+        mixed = focal(score.repeat(3, 1, 1, 1), torch.cat([heat, 0 * heat, heat])).item()
+        assert mixed == pytest.approx((2 * expected + empty) / 2, rel=1e-5)
 
     def test_without_a_centre(self) -> None:
         score = torch.full((1, 1, 2, 2), 0.5)

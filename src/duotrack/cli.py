@@ -113,9 +113,15 @@ def train(options: argparse.Namespace) -> int:
 
 def weights_import(options: argparse.Namespace) -> int:
     """Turns a published checkpoint into a weights folder."""
-    from duotrack.model import weights
+    from duotrack.model import Elimination, weights
 
-    weights.import_checkpoint(options.checkpoint, options.output, heads=options.heads, coupled=options.coupled)
+    weights.import_checkpoint(
+        options.checkpoint,
+        options.output,
+        heads=options.heads,
+        elimination=Elimination() if options.elimination else None,
+        coupled=options.coupled,
+    )
     print(options.output)
     return 0
 
@@ -209,6 +215,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("checkpoint", type=_path, metavar="CHECKPOINT", help="file; nothing in it is executed")
     command.add_argument("--output", type=_path, required=True, metavar="DIR", help="the weights folder")
     command.add_argument("--heads", type=_positive, metavar="N", help="attention heads [one for 64 channels]")
+    command.add_argument(
+        "--elimination",
+        action="store_true",
+        help="track with candidate elimination as published (blocks 3, 6, 9 keep 0.7): for stage-2 checkpoints",
+    )
     command.add_argument("--coupled", action="store_true", help="all four branches, to train on; not only the students")
     command = _command(actions, "info", weights_info, "say what a weights folder holds")
     command.add_argument("weights", metavar="NAME_OR_FOLDER")

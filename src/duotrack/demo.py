@@ -5,7 +5,7 @@ The clip is real (its source and licence lie beside it in ``assets/demo_clip``) 
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,8 @@ def run(output: Path) -> Demo:
         Their paths.
     """
     output.mkdir(parents=True, exist_ok=True)
-    facts = json.loads((CLIP / "tracks.json").read_text(encoding="utf-8"))["targets"][TARGET]
-    first = facts["suggested_init"]
+    about = facts(TARGET)
+    first = about["suggested_init"]
     with Sequence.open(CLIP / "visible.mp4", CLIP / "infrared.mp4") as clip:
         truth = ground_truth(TARGET, len(clip))[first:]
         sequence = clip[first:]
@@ -51,7 +51,7 @@ def run(output: Path) -> Demo:
         }
         with bar("tracking", len(sequence)) as advance:
             track = record(tracker, sequence, truth[0], info, advance)
-        hidden = [(max(0, a - first), b - first) for a, b in facts["hidden_in_visible"]]
+        hidden = [(max(0, a - first), b - first) for a, b in about["hidden_in_visible"]]
         smoke = [any(a <= index <= b for a, b in hidden) for index in range(len(sequence))]
         video = output / "demo.mp4"
         visualize.write_video(
@@ -68,6 +68,12 @@ def run(output: Path) -> Demo:
     overlap[np.isnan(truth[:, 0])] = np.nan
     visualize.plot_track(plot, track.scores, ious=overlap, hidden=hidden, title="A person walks into the smoke")
     return Demo(video, track.save(output, "demo"), plot)
+
+
+def facts(target: str) -> dict[str, Any]:
+    """What is known of a target of the clip: where a tracker best starts, when smoke hides it, and so on."""
+    targets: dict[str, dict[str, Any]] = json.loads((CLIP / "tracks.json").read_text(encoding="utf-8"))["targets"]
+    return targets[target]
 
 
 def ground_truth(target: str, frames: int) -> npt.NDArray[np.float64]:

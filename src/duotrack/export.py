@@ -6,7 +6,6 @@ The graphs take uint8 crops and normalise them themselves, so that a runtime nee
     model.onnx:          search (2, B, Hs, Ws, 3), features -> score, size, offset, box
 """
 
-import os
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from duotrack import pretrained
 from duotrack.model import weights
 from duotrack.model.network import StudentNetwork, Template
 from duotrack.model.normalization import normalize
+from duotrack.results import beside
 
 
 class _TemplateGraph(nn.Module):
@@ -68,7 +68,6 @@ def export_onnx(folder: Path) -> None:
             pretrained.SEARCH_GRAPH,
         ),
     ):
-        beside = folder / f".{name}.part"
         batch = torch.export.Dim("batch", min=1)
         program = torch.onnx.export(
             module.eval(),
@@ -80,9 +79,9 @@ def export_onnx(folder: Path) -> None:
             verbose=False,
         )
         assert program is not None
-        program.save(str(beside))
-        model = onnx.load(str(beside))
-        onnx.helper.set_model_props(model, {"weights_sha256": origin})
-        onnx.checker.check_model(model)
-        onnx.save(model, str(beside))
-        os.replace(beside, folder / name)
+        with beside(folder / name) as temporary:
+            program.save(str(temporary))
+            model = onnx.load(str(temporary))
+            onnx.helper.set_model_props(model, {"weights_sha256": origin})
+            onnx.checker.check_model(model)
+            onnx.save(model, str(temporary))

@@ -105,8 +105,8 @@ class Tracker:
         Raises:
             ValueError: if the box is not a box in this frame.
         """
-        self._size = (frame.visible.shape[1], frame.visible.shape[0])
-        self._box = check_box(box, self._size)
+        self._box = check_box(box, frame.size)
+        self._size = frame.size
         size = self.session.template_size
         crops, factor = self._crops(frame, self._template_factor, size)
         target = box_in_crop(self._box, self._box, factor, size).astype(np.float32)
@@ -121,21 +121,21 @@ class Tracker:
         """
         if self._size is None:
             raise RuntimeError("show the target first: tracker.initialize(frame, box)")
-        if frame.visible.shape[1::-1] != self._size:
-            raise ValueError(f"the track began with frames of {self._size} pixels, not {frame.visible.shape[1::-1]}")
+        if frame.size != self._size:
+            raise ValueError(f"the track began with frames of {self._size} pixels, not {frame.size}")
         size = self.session.search_size
         crops, factor = self._crops(frame, self._search_factor, size)
         maps = self.session.search(self._template, crops)
         box, score = self._read(maps)
         self._box = clip_box(box_in_image(box, self._box, factor, size), *self._size)
-        return Estimate(self._box, score)
+        return Estimate(self._box.copy(), score)
 
     def run(self, sequence: Sequence, box: npt.ArrayLike) -> Iterator[Estimate]:
         """Follows a target through a sequence, one estimate a frame; the first is the given box."""
         for index, frame in enumerate(sequence):
             if index == 0:
                 self.initialize(frame, box)
-                yield Estimate(self._box, 1.0)
+                yield Estimate(self._box.copy(), 1.0)
             else:
                 yield self.update(frame)
 

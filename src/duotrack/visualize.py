@@ -266,7 +266,7 @@ def plot_track(
     # The salt makes the same plot the same SVG file.
     style = {"font.size": 9, "axes.edgecolor": "#9aa0a8", "svg.hashsalt": "duotrack"}
     with rc_context(style):  # type: ignore[arg-type]
-        figure = Figure(figsize=(8, 2.8), dpi=160, layout="constrained")
+        figure = Figure(figsize=(8, 3.0), dpi=160, layout="constrained")
         axes = figure.add_subplot()
         for number, (first, last) in enumerate(hidden):
             label = "hidden from the visible camera" if number == 0 else None
@@ -286,10 +286,8 @@ def plot_track(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(color="#9aa0a8", labelcolor="#4a4f57")
-        # Above the axes, on the line of the title: nothing is hidden behind it.
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, handlelength=1.5, columnspacing=1.4
-        )
+        # Below the axes, where neither the curves nor a long title are in its way.
+        figure.legend(loc="outside lower right", ncols=3, frameon=False, handlelength=1.5, columnspacing=1.4)
         if title is not None:
             axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
         with beside(path) as temporary:

@@ -19,7 +19,7 @@ from duotrack.losses import LossOptions, Target, ckd_loss
 from duotrack.model import CoupledNetwork, Elimination, ModelConfig, Output, StudentNetwork, preset
 from duotrack.model.config import TemplateTokens
 from duotrack.model.elimination import box_weights, candidates, restore_search, template_rows
-from duotrack.model.head import Maps, peak_box
+from duotrack.model.head import CenterHead, Maps, peak_box
 from duotrack.model.network import scheduled_keep_rate, search_mask
 from duotrack.model.normalization import normalize
 from duotrack.model.vit import Attention, Block, VisionTransformer, resize_position_grid
@@ -448,10 +448,10 @@ class TestElimination:
 
     def test_a_box_loses_its_last_row_and_column(self) -> None:
         """A token is covered when one of its pixels 7 and 8 is: by a box of 9 pixels, not by one of 8."""
-        nine, eight = (torch.tensor([[0.0, 0.0, side / 128, side / 128]]) for side in (9, 8))
-        assert box_weights(nine, 128, 8)[0].nonzero().flatten().tolist() == [0]
-        with pytest.raises(ValueError, match="covers no token"):
-            box_weights(eight, 128, 8)
+        assert box_weights(torch.tensor([[0, 0, 9 / 128, 9 / 128]]), 128, 8)[0].nonzero().flatten().tolist() == [0]
+        for box in ([0, 0, 9 / 128, 8 / 128], [0, 0, 8 / 128, 9 / 128]):
+            with pytest.raises(ValueError, match="covers no token"):
+                box_weights(torch.tensor([box]), 128, 8)
 
     def test_box_weights_give_every_sample_one_vote(self) -> None:
         weights = box_weights(torch.tensor([[0.25, 0.25, 0.5, 0.5], [-0.5, -0.1, 2.0, 0.4]]), 128, 8)
@@ -654,6 +654,25 @@ class TestInitialisation:
         larger = resize_position_grid(grid, 16, "bilinear").reshape(16, 16)
         torch.testing.assert_close(larger[1:-1, 2:-1] - larger[1:-1, 1:-2], torch.full((14, 13), 0.5))
         torch.testing.assert_close(larger[2:-1, 1:-1] - larger[1:-2, 1:-1], torch.full((13, 14), 4.0))
+
+
+class TestHead:
+    def test_maps_by_hand(self) -> None:
+        """With zero weights the biases of the last layers speak: sigmoid, then clamp; offsets as they are."""
+        head = CenterHead(4, 8).eval()
+        for tower in (head.score, head.offset, head.size):
+            torch.nn.init.zeros_(tower.get_parameter("4.weight"))
+        with torch.no_grad():
+            head.score.get_parameter("4.bias").fill_(-20)
+            head.offset.get_parameter("4.bias").copy_(torch.tensor([-20.0, 20.0]))
+            head.size.get_parameter("4.bias").copy_(torch.tensor([20.0, math.log(3)]))
+            maps = head(torch.randn(1, 4, 3, 3))
+        for values, expected in (
+            (maps.score, [1e-4]),
+            (maps.offset, [-20.0, 20.0]),
+            (maps.size, [1 - 1e-4, 0.75]),
+        ):
+            torch.testing.assert_close(values, torch.tensor(expected).view(1, -1, 1, 1).expand(1, -1, 3, 3))
 
 
 class TestBox:

@@ -47,6 +47,7 @@ def test_inverted_residual_step_by_step() -> None:
     block = InvertedResidual(8, 8, 3, 1, 6)
     x = 4 * torch.randn(2, 8, 10, 10)
     assert block.expand is not None
+    nn.init.uniform_(block.depthwise.weight, -2, 2)  # far enough for ReLU6 to cut on both sides
     hidden = block.expand(x).clamp(0, 6)
     depthwise = F.conv2d(hidden, block.depthwise.weight, block.depthwise.bias, padding=1, groups=48).clamp(0, 6)
     torch.testing.assert_close(block(x), x + block.project(depthwise))

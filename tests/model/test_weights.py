@@ -37,6 +37,7 @@ from duotrack.model.weights import (
     load,
     load_coupled,
     save,
+    start_from_file,
     start_from_mae,
     start_from_tracker,
 )
@@ -138,7 +139,7 @@ def test_a_new_save_removes_what_the_old_weights_left(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "notes.txt"}
 
 
-@pytest.mark.parametrize("fails", ["safetensors.torch.save_file", "duotrack.pretrained.config_text"])
+@pytest.mark.parametrize("fails", ["pathlib.Path.write_bytes", "duotrack.pretrained.config_text"])
 def test_a_failure_while_writing_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
@@ -146,15 +147,17 @@ def test_a_failure_while_writing_leaves_the_old_folder(
     save(tmp_path / "old", old, training={"seed": 1})
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
 
-    def fail(state: Any, path: Any = None, metadata: Any = None) -> None:
-        if path is not None:
-            Path(path).write_bytes(b"half")
+    def fail(first: Any, data: bytes = b"") -> None:
+        if isinstance(first, Path):
+            with first.open("wb") as file:
+                file.write(data[: len(data) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr(fails, fail)
-    for name in ("old", "new"):
-        with pytest.raises(OSError, match="disk full"):
-            save(tmp_path / name, StudentNetwork(replace(SMALL, width=64)))
+    with monkeypatch.context() as patch:
+        patch.setattr(fails, fail)
+        for name in ("old", "new"):
+            with pytest.raises(OSError, match="disk full"):
+                save(tmp_path / name, StudentNetwork(replace(SMALL, width=64)))
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
     assert equal(load(tmp_path / "old").state_dict(), old.state_dict())
     with pytest.raises(FileNotFoundError, match="no \\(complete\\) weights"):
@@ -617,6 +620,33 @@ def test_incomplete_start_weights_are_refused(shared: Path) -> None:
         start_from_tracker(state, replace(START, width=32))
     with pytest.raises(ValueError, match="need the patch stem, not 'lite0'"):
         start_from_tracker(state, replace(START, stem="lite0"))
+
+
+def test_the_kind_of_a_start_file_is_recognised(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = random_network(CoupledNetwork, START)
+    encoder = {name: tensor for name, tensor in network.visible.state_dict().items() if "pos_embed" not in name}
+    encoder["pos_embed"] = torch.randn(1, 65, START.width)
+    torch.save({"model": encoder}, tmp_path / "mae.pth")
+    from_encoder = start_from_file(tmp_path / "mae.pth", START)
+    assert not any("head" in name for name in from_encoder)
+    torch.testing.assert_close(from_encoder["infrared.norm.weight"], encoder["norm.weight"])
+
+    single = {"teacher_rgb.": "backbone.", "box_head_v.": "box_head."}
+    tracker = {
+        name.replace(theirs, own): tensor
+        for name, tensor in published(network).items()
+        for theirs, own in single.items()
+        if name.startswith(theirs)
+    }
+    torch.save({"net": tracker}, tmp_path / "OSTrack.pth.tar")
+    from_tracker = start_from_file(tmp_path / "OSTrack.pth.tar", START)
+    CoupledNetwork(START).load_state_dict(from_tracker, strict=True)
+
+    del tracker["backbone.norm.bias"]
+    torch.save({"net": tracker}, tmp_path / "cut.pth.tar")
+    with pytest.raises(ValueError, match=r"(?s)cut\.pth\.tar: .*4 missing"):
+        start_from_file(tmp_path / "cut.pth.tar", START)
 
 
 @pytest.mark.parametrize("temporal", [False, True])

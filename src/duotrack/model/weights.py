@@ -341,7 +341,7 @@ def import_checkpoint(
     try:
         config, state = import_published(read_checkpoint(path), heads=heads, elimination=elimination, coupled=coupled)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     network = CoupledNetwork(config) if coupled else StudentNetwork(config)
     network.load_state_dict(state)
     origin = {"imported_from": {"file": Path(path).name, "sha256": pretrained.sha256(path)}}
@@ -397,6 +397,28 @@ def _foreign_name(ours: str, modules: Mapping[str, str]) -> str:
 
 
 # Start weights
+
+
+def start_from_file(path: str | Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Start weights from a file, whose kind is recognised by its keys.
+
+    Args:
+        path: an OSTrack, DropTrack, MAE or DropMAE checkpoint; nothing in it is executed.
+        config: of the network to start.
+
+    Returns:
+        The state of ``CoupledNetwork(config)``, from an encoder (MAE) without the heads.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is no such checkpoint, or does not fit; names the file.
+    """
+    try:
+        state_dict = read_checkpoint(path)
+        is_tracker = any(name.startswith("backbone.") for name in state_dict)
+        return (start_from_tracker if is_tracker else start_from_mae)(state_dict, config)
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def start_from_tracker(state_dict: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ What else a run needs to go on exactly, the step, is in the file's metadata; ran
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -29,25 +29,33 @@ def restore(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) 
     """Puts a checkpoint back into network and optimizer and returns its step; 0 where there is none.
 
     Raises:
-        ValueError: if the checkpoint does not fit the network, naming the file.
+        ValueError: if the file is damaged, or does not fit the network or what of it is trained; names the file.
     """
     path = folder / NAME
     if not path.is_file():
         return 0
-    with safe_open(path, framework="pt") as file:
-        step = int(file.metadata()["step"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+    remedy = "give another output folder, or --resume never to start anew"
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int(file.metadata()["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+    except (SafetensorError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint ({error}); {remedy}") from error
     try:
         network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
     except RuntimeError as error:
-        raise ValueError(
-            f"{path} holds another network than the recipe describes; give another output folder, or --resume never to "
-            f"start anew. {error}"
-        ) from error
+        raise ValueError(f"{path} holds another network than the recipe describes; {remedy}. {error}") from error
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
+    # The optimizer numbers what it trains: numbers of another recipe would give moments to the wrong parameters.
+    trained = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {index: moment.shape for index, values in state.items() for moment in values.values() if moment.dim()}
+    if any(index >= len(trained) or shape != trained[index] for index, shape in moments.items()):
+        raise ValueError(
+            f"{path} was made with other parts of the network frozen, or other groups of learning rates; {remedy}"
+        )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return step

@@ -41,7 +41,8 @@ class TrainingConfig:
     """One training run.
 
     ``model`` is a preset's name or a configuration in full. ``start`` names the start weights: nothing (``scratch``),
-    ImageNet for a lite0 stem (``imagenet``), or a weights folder, from which all branches start. ``precision``
+    ImageNet for a lite0 stem (``imagenet``), a weights folder with all branches, or a file from which each branch
+    starts: OSTrack, DropTrack, MAE or DropMAE. ``precision``
     ``auto`` computes the branches in bf16 where the processor has it. ``threads`` 0 leaves the choice to torch.
     Every ``validate_every`` steps ``validation_pairs`` pairs, drawn with another seed, are scored; every
     ``save_every`` steps a checkpoint is written.
@@ -68,7 +69,7 @@ class TrainingConfig:
     validation_pairs: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "save_every", "validate_every"):
+        for name in ("steps", "batch_size", "log_every", "save_every", "validate_every", "validation_pairs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 

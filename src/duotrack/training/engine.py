@@ -11,16 +11,19 @@ import platform
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,8 +38,12 @@ from duotrack.model import weights
 from duotrack.model.network import CoupledNetwork, StudentNetwork, search_mask
 from duotrack.model.normalization import normalize
 from duotrack.processor import cpu_features
-from duotrack.training import checkpoint
+from duotrack.results import write_atomically
+from duotrack.training import checkpoint, distributed
 from duotrack.training.config import TrainingConfig
+
+ALONE = distributed.Group()
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,15 @@ def train(config: TrainingConfig, *, resume: bool = True) -> Path:
         The weights folder of the students, ``<output>/weights``.
 
     Raises:
-        NonFiniteLossError: when a loss is not finite, naming the step and the pairs; the last checkpoint stays.
+        NonFiniteLossError: when a loss or gradient is not finite, naming the step and the pairs; the last checkpoint
+            stays.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step under way is done and saved.
     """
+    with distributed.join() as group:
+        return _train(config, resume, group)
+
+
+def _train(config: TrainingConfig, resume: bool, group: distributed.Group) -> Path:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     # Before workers are forked: a thread pool of OpenCV does not survive the fork and would block them for ever.
@@ -75,23 +88,27 @@ def train(config: TrainingConfig, *, resume: bool = True) -> Path:
     network = _network(config).to(device)
     optimizer = _optimizer(network, config)
     first = checkpoint.restore(output, network, optimizer) if resume else 0
-    if first >= config.steps:
-        return _finish(output, network, config, {})
-
+    if group.rank == 0:
+        _forget(output / METRICS, first)
     source = PairSource(config.data, config.network, config.crops, seed=config.seed)
     held_out = copy.copy(source)
     held_out.seed = config.seed + 1_000_000
-    batches = _batches(source, config, range(first * config.batch_size, config.steps * config.batch_size))
+    batches = _batches(source, config, _shares(config, group, first))
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device))
     figures: dict[str, float] = {}
     with (
-        (output / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
-        _bar(config.steps, first, config.batch_size) as bar,
+        (output / METRICS).open("a", encoding="utf-8") as metrics,
+        _bar(config.steps, first, hidden=group.rank > 0) as bar,
         _stop_after_step() as stop,
     ):
         started = time.monotonic()
         for step, batch in enumerate(batches, start=first):
-            losses, norm = train_step(network, optimizer, batch, config, step, autocast)
+            losses, norm = train_step(network, optimizer, batch, config, step, autocast, group)
+            stopping = group.any(stop())
+            if group.rank > 0:
+                if stopping:
+                    raise KeyboardInterrupt
+                continue
             if (step + 1) % config.log_every == 0:
                 values = {name: round(value.item(), 5) for name, value in losses.terms.items()}
                 rate = (step + 1 - first) * config.batch_size / (time.monotonic() - started)
@@ -103,11 +120,13 @@ def train(config: TrainingConfig, *, resume: bool = True) -> Path:
             if (step + 1) % config.validate_every == 0 or last:
                 figures = validate(network, held_out, config)
                 metrics.write(json.dumps({"step": step + 1, **figures}) + "\n")
-            if (step + 1) % config.save_every == 0 or last or stop():
+            if (step + 1) % config.save_every == 0 or last or stopping:
                 checkpoint.save(output, step + 1, network, optimizer)
-            if stop():
+            if stopping:
                 raise KeyboardInterrupt(f"stopped after step {step + 1}; run the same command again to go on")
-    return _finish(output, network, config, figures)
+    if group.rank > 0:
+        return output / "weights"
+    return _finish(output, network, config, figures or validate(network, held_out, config))
 
 
 def train_step(
@@ -117,6 +136,7 @@ def train_step(
     config: TrainingConfig,
     step: int,
     autocast: torch.autocast,
+    group: distributed.Group = ALONE,
 ) -> tuple[Losses, float]:
     """One step on one batch: forward, losses, backward, clip, update.
 
@@ -124,9 +144,9 @@ def train_step(
         The losses and the 2-norm of all gradients before clipping.
     """
     network.train()
-    torch.manual_seed(config.seed * 1_000_003 + step)
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_rate"] * _rate_factor(config, step)
+    torch.manual_seed((config.seed * 1_000_003 + step) * group.size + group.rank)
+    for rates in optimizer.param_groups:
+        rates["lr"] = rates["base_rate"] * _rate_factor(config, step)
     device = next(network.parameters()).device
     mask = None
     if config.masking.probability > 0:
@@ -137,17 +157,20 @@ def train_step(
     with autocast:
         output = network(template, search, batch.template_box.to(device), keep_mask=mask)
     target = Target(*(tensor.to(device) for tensor in (batch.target.box, batch.target.heatmap, batch.target.present)))
+    first = step * config.batch_size
+    place = f"step {step + 1} (pairs {first}..{first + config.batch_size - 1} of seed {config.seed})"
     try:
         losses = ckd_loss(output, target, config.losses)
     except NonFiniteLossError as error:
-        first = step * config.batch_size
-        pairs = f"pairs {first}..{first + config.batch_size - 1} of seed {config.seed}"
-        raise NonFiniteLossError(f"step {step + 1} ({pairs}): {error}") from error
+        raise NonFiniteLossError(f"{place}: {error}") from error
     optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip)
+    group.average_gradients(network)
+    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip))
+    if not math.isfinite(norm):
+        raise NonFiniteLossError(f"{place}: the gradient is not finite, though every loss is")
     optimizer.step()
-    return losses, float(norm)
+    return losses, norm
 
 
 @torch.no_grad()
@@ -159,7 +182,9 @@ def validate(network: CoupledNetwork, source: PairSource, config: TrainingConfig
     network.eval()
     device = next(network.parameters()).device
     overlaps = []
-    for batch in _batches(source, config, range(config.validation_pairs)):
+    pairs = list(range(config.validation_pairs))
+    parts = [pairs[first : first + config.batch_size] for first in pairs[:: config.batch_size]]
+    for batch in _batches(source, config, parts):
         template, search = normalize(batch.template.to(device)), normalize(batch.search.to(device))
         output = StudentNetwork.forward(network, template, search, batch.template_box.to(device))
         predicted = boxes.cxcywh_to_xyxy(output.box_cxcywh.cpu())
@@ -169,11 +194,10 @@ def validate(network: CoupledNetwork, source: PairSource, config: TrainingConfig
     return {"validation.iou": float(overlap.mean()), "validation.above_half": float((overlap > 0.5).float().mean())}
 
 
-def collate(pairs: Sequence[Pair]) -> Batch:
-    """Stacks pairs; the heat map has the cells of a stride of 16 pixels."""
-    cells = pairs[0].search.shape[1] // 16
+def collate(pairs: Sequence[Pair], grid: int) -> Batch:
+    """Stacks pairs; ``grid`` is the number of cells along a side of the heat map."""
     search_box = np.stack([pair.search_box for pair in pairs])
-    heatmaps = [heatmap(pair.search_box.astype(np.float64), cells) * pair.present for pair in pairs]
+    heatmaps = [heatmap(pair.search_box.astype(np.float64), grid) * pair.present for pair in pairs]
     return Batch(
         template=torch.from_numpy(np.stack([pair.template for pair in pairs], axis=1)),
         search=torch.from_numpy(np.stack([pair.search for pair in pairs], axis=1)),
@@ -197,13 +221,18 @@ class _Pairs(Dataset[Pair]):
         return self.source.pair(index)
 
 
-def _batches(source: PairSource, config: TrainingConfig, indices: range) -> Iterator[Batch]:
+def _shares(config: TrainingConfig, group: distributed.Group, first: int) -> list[list[int]]:
+    """The numbers of the pairs that this process trains on in each step."""
+    size = config.batch_size
+    return [list(group.part(range(step * size, (step + 1) * size))) for step in range(first, config.steps)]
+
+
+def _batches(source: PairSource, config: TrainingConfig, batches: list[list[int]]) -> Iterator[Batch]:
     loader: DataLoader[Any] = DataLoader(
         _Pairs(source),
-        batch_size=config.batch_size,
-        sampler=indices,
+        batch_sampler=batches,
         num_workers=config.workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, grid=config.network.search_grid),
         prefetch_factor=4 if config.workers else None,
         worker_init_fn=_quiet_worker,
     )
@@ -211,8 +240,9 @@ def _batches(source: PairSource, config: TrainingConfig, indices: range) -> Iter
 
 
 def _quiet_worker(worker: int) -> None:
-    # The main process saves and says goodbye; workers only end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The main process saves and says goodbye; workers end with it, also where every process gets the signal.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _network(config: TrainingConfig) -> CoupledNetwork:
@@ -225,8 +255,14 @@ def _network(config: TrainingConfig) -> CoupledNetwork:
         if network.stem is None:
             raise ValueError("start weights 'imagenet' are for the lite0 stem; this network has a patch stem")
         network.stem.load_state_dict(weights.lite0_stem(weights.lite0_package_state()))
+    elif Path(config.start).is_file():
+        network.load_state_dict(weights.start_from_file(config.start, config.network), strict=False)
     elif config.start != "scratch":
-        network.load_state_dict(weights.load_coupled(config.start).state_dict())
+        start = weights.load_coupled(config.start)
+        try:
+            network.load_state_dict(start.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"start weights {config.start} are of another network than the recipe's: {error}") from error
     if network.stem is not None:
         network.stem.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.stem.requires_grad_(config.optimizer.stem_rate > 0)
@@ -266,6 +302,14 @@ def _bf16(config: TrainingConfig, device: torch.device) -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_features())
 
 
+def _forget(metrics: Path, step: int) -> None:
+    """Removes the rows after a checkpoint: their steps will be done again."""
+    if metrics.is_file():
+        rows = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = (row for row in rows if row.endswith("\n"))  # a kill may have cut the last one
+        write_atomically(metrics, "".join(row for row in whole if json.loads(row)["step"] <= step))
+
+
 def _finish(output: Path, network: CoupledNetwork, config: TrainingConfig, figures: dict[str, float]) -> Path:
     record = {
         "recipe": plain(config),
@@ -296,7 +340,7 @@ def _stop_after_step() -> Iterator[Any]:
 
 
 @contextmanager
-def _bar(steps: int, first: int, batch_size: int) -> Iterator[Any]:
+def _bar(steps: int, first: int, *, hidden: bool) -> Iterator[Any]:
     """A progress bar on stderr with pairs per second, time left and every loss term."""
     columns = (
         TextColumn("training"),
@@ -304,13 +348,13 @@ def _bar(steps: int, first: int, batch_size: int) -> Iterator[Any]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:.0f} pairs/s"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("training", total=steps, completed=first, rate=0.0, terms="")
+    progress, terms = Progress(*columns), Text()
+    task = progress.add_task("training", total=steps, completed=first, rate=0.0)
 
-        def update(step: int, rate: float, values: dict[str, float]) -> None:
-            terms = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-            progress.update(task, completed=step, rate=rate, terms=terms)
+    def update(step: int, rate: float, values: dict[str, float]) -> None:
+        progress.update(task, completed=step, rate=rate)
+        terms.plain = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
 
+    with nullcontext() if hidden else Live(Group(progress, terms), console=Console(stderr=True)):
         yield update
