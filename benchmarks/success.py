@@ -1,6 +1,6 @@
 """Success AUC of a model on annotated clips, target by target, beside other trackers' published figures.
 
-    python benchmarks/success.py CLIP [CLIP ...] [--weights W] [--start suggested|first] [--baselines FILE] [--json FILE]
+    python benchmarks/success.py CLIP [CLIP ...] [--weights W] [--start suggested|first] [--baselines FILE]
 
 A clip is a folder with `visible.mp4`, `infrared.mp4`, `tracks.json` and `tracks/NAME.txt` (rows `frame,x,y,w,h,flag`).
 The tracker starts from the true box, in the first row or in the frame that `tracks.json` suggests, and runs to the

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from duotrack import __version__, pretrained
 from duotrack.crops import CropSettings
+from duotrack.model.config import ModelConfig
 from duotrack.sequence import Frame, Sequence
 from duotrack.sessions.base import Floats, Maps, Pixels, Session
 from duotrack.tracking import Backend, Estimate, Tracker, open_session, record
@@ -266,13 +267,13 @@ class Nearest:
     search_size = 64
 
     def template(self, crops: Pixels, box: Floats | None = None) -> npt.NDArray[Any]:
-        return crops[:, 0, 12:20, 12:20].mean((1, 2))
+        return np.asarray(crops[:, 0, 12:20, 12:20].mean((1, 2)))
 
     def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
         cells = crops[:, 0].reshape(2, 16, 4, 16, 4, 3).mean((2, 4))
         score = np.exp(-np.abs(cells - state[:, None, None]).mean((0, 3)) / 50).astype(np.float32)[None, None]
-        halves = np.full((1, 2, 16, 16), 0.5, np.float32)
-        return Maps(score, halves / 2, halves, np.zeros((1, 4), np.float32))
+        size, offset = (np.full((1, 2, 16, 16), value, np.float32) for value in (0.25, 0.5))
+        return Maps(score, size, offset, np.zeros((1, 4), np.float32))
 
 
 TARGETS = {"red": (40, 30), "green": (100, 60)}
@@ -450,9 +451,7 @@ def test_an_unknown_backend(tmp_path: Path) -> None:
 
 
 def test_onnx_without_graphs(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(
-        pretrained.config_text(pretrained.WeightsInfo(pretrained.ModelConfig(), CropSettings()))
-    )
+    (tmp_path / "config.json").write_text(pretrained.config_text(pretrained.WeightsInfo(ModelConfig(), CropSettings())))
     with pytest.raises(FileNotFoundError, match=r"model_template\.onnx is missing.*torch backend"):
         open_session(tmp_path, "onnx")
 
@@ -466,7 +465,7 @@ def test_torch_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     crops = CropSettings(2.5, 5.0, "mean", 3.0)
-    info = pretrained.WeightsInfo(pretrained.ModelConfig(), crops)
+    info = pretrained.WeightsInfo(ModelConfig(), crops)
     (tmp_path / "config.json").write_text(pretrained.config_text(info))
     given: dict[str, Any] = {}
     original = Tracker.__init__
@@ -495,7 +494,9 @@ def test_both_backends_follow_the_shipped_clip_alike() -> None:
 
     targets = json.loads((CLIP / "tracks.json").read_text())["targets"]
     with Sequence.open(CLIP / "visible.mp4", CLIP / "infrared.mp4") as clip:
-        trackers = [Tracker.from_pretrained(WEIGHTS, backend=backend, device="cpu") for backend in ("onnx", "torch")]
+        trackers = [
+            Tracker.from_pretrained(WEIGHTS, backend=backend, device="cpu", threads=1) for backend in ("onnx", "torch")
+        ]
         for name, facts in targets.items():
             first = facts["suggested_init"]
             box = ground_truth(name, len(clip))[first]

@@ -222,7 +222,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--coupled", action="store_true", help="all four branches, to train on; not only the students")
     command = _command(actions, "info", weights_info, "say what a weights folder holds")
-    command.add_argument("weights", metavar="NAME_OR_FOLDER")
+    command.add_argument(
+        "weights", metavar="NAME_OR_FOLDER", help="shipped weights, a weights folder, or a preset: ckd-base"
+    )
     command.add_argument("--json", action="store_true", help="print it as JSON")
 
     command = _command(commands, "doctor", doctor, "say what this installation can do")

@@ -25,4 +25,5 @@ def cpu_features() -> set[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
-    return set(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())
+    line = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return set(line.partition(":")[2].split())

