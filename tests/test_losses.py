@@ -385,7 +385,8 @@ def made_up(seed: int = 0, batch: int = 2, kept: tuple[Tensor, ...] = ()) -> Cou
     tokens = BranchTokens(
         *([leaf(batch, TEMPLATE + GRID**2, WIDTH, low=-3, high=3) for _ in range(LAYERS)] for _ in range(4))
     )
-    return CoupledOutput(fused.score, fused.size, fused.offset, fused.box_cxcywh, kept, visible, infrared, tokens)
+    maps = (fused.score, fused.size, fused.offset, fused.box_cxcywh)
+    return CoupledOutput(*maps, kept, teacher_visible=visible, teacher_infrared=infrared, tokens=tokens)
 
 
 def made_up_target(batch: int = 2) -> Target:

@@ -174,18 +174,36 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_a_finished_run_is_not_done_again(data: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*arguments: Any) -> None:
-        raise AssertionError("a step was done again")
+def never(*arguments: Any) -> None:
+    raise AssertionError("a step was done again")
 
-    before = parameters(uninterrupted), rows(uninterrupted)
-    record = (uninterrupted / "weights" / "training.json").read_text()
+
+def test_a_finished_run_stays_as_it_is(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = recipe(data, tmp_path)
+    engine.train(config)
+    (tmp_path / "weights" / "model.onnx").write_bytes(b"made from the weights since")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr(engine, "train_step", never)
-    engine.train(recipe(data, uninterrupted))
-    after = parameters(uninterrupted), rows(uninterrupted)
-    assert after[1] == before[1]
-    assert all(torch.equal(after[0][name], tensor) for name, tensor in before[0].items())
-    assert (uninterrupted / "weights" / "training.json").read_text() == record
+    assert engine.train(config) == tmp_path / "weights"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("lost", ["weights/config.json", "weights", "coupled and weights"])
+def test_a_run_killed_while_it_leaves_its_weights(
+    data: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Its steps are done; what it leaves has still to be written, with the figures of the validation."""
+    config = recipe(data, tmp_path)
+    engine.train(config)
+    files = [*tmp_path.glob("weights/*"), *(tmp_path.glob("coupled/*") if "coupled" in lost else ())]
+    for path in [tmp_path / lost] if lost.endswith(".json") else files:
+        path.unlink()
+    monkeypatch.setattr(engine, "train_step", never)
+    assert weights.load(engine.train(config)).config == NETWORK
+    assert_same_run(tmp_path, uninterrupted)
+    records = [(output / "weights" / "training.json").read_text() for output in (tmp_path, uninterrupted)]
+    figures = [json.loads(record)["figures"] for record in records]
+    assert figures[0] == figures[1] != {}
 
 
 def test_to_start_anew_forgets_the_old_run(data: Path, uninterrupted: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ class Output:
     """What a network answers for a search crop.
 
     ``score`` (B, 1, F, F) in (0, 1); ``size`` (B, 2, F, F) in crop sides; ``offset`` (B, 2, F, F) in cells;
-    ``box_cxcywh`` (B, 4) in crop sides, read at the highest score; ``kept``: for each elimination layer the
-    row-major positions of the surviving search tokens in kept order, (B, K_i) int64; empty without elimination.
+    ``box_cxcywh`` (B, 4) in crop sides, read at the highest score; ``kept``: for each layer that eliminated any,
+    the row-major positions of the surviving search tokens in kept order, (B, K_i) int64; empty without elimination.
     """
 
     score: Tensor
@@ -42,25 +42,22 @@ class Output:
     kept: tuple[Tensor, ...] = ()
 
 
-@dataclass
-class CoupledOutput(Output):
-    """The fused answer of the students, and beside it what training compares.
-
-    ``tokens`` holds, for each branch, the tokens after each block, a list of (B, N, C), template first.
-    """
-
-    teacher_visible: Output = None  # type: ignore[assignment]  # always given; follows a field with a default
-    teacher_infrared: Output = None  # type: ignore[assignment]
-    tokens: "BranchTokens" = None  # type: ignore[assignment]
-
-
 class BranchTokens(NamedTuple):
-    """Tokens after each block (before the final norm) of the four branches."""
+    """Tokens after each block (before the final norm) of the four branches: lists of (B, N, C), template first."""
 
     visible: list[Tensor]
     infrared: list[Tensor]
     teacher_visible: list[Tensor]
     teacher_infrared: list[Tensor]
+
+
+@dataclass(kw_only=True)
+class CoupledOutput(Output):
+    """The fused answer of the students, and beside it what training compares: the teachers' and all tokens."""
+
+    teacher_visible: Output
+    teacher_infrared: Output
+    tokens: BranchTokens
 
 
 class Template(NamedTuple):
@@ -253,9 +250,9 @@ class CoupledNetwork(StudentNetwork):
             *fused,
             peak_box(fused),
             kept,
-            Output(*by_visible, peak_box(by_visible), kept),
-            Output(*by_infrared, peak_box(by_infrared), kept),
-            BranchTokens(*(list(layers) for layers in zip(*history, strict=True))),
+            teacher_visible=Output(*by_visible, peak_box(by_visible), kept),
+            teacher_infrared=Output(*by_infrared, peak_box(by_infrared), kept),
+            tokens=BranchTokens(*(list(layers) for layers in zip(*history, strict=True))),
         )
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import duotrack
-from duotrack import boxes
+from duotrack import boxes, pretrained
 from duotrack.configuration import plain
 from duotrack.crops import heatmap
 from duotrack.data.augment import Pair
@@ -88,7 +88,7 @@ def _train(config: TrainingConfig, resume: bool, group: distributed.Group) -> Pa
     network = _network(config).to(device)
     optimizer = _optimizer(network, config)
     first = checkpoint.restore(output, network, optimizer) if resume else 0
-    if first >= config.steps and (output / "weights").is_dir():
+    if first >= config.steps and (output / "weights" / pretrained.CONFIG).is_file():
         return output / "weights"
     if group.rank == 0:
         _forget(output / METRICS, first)
