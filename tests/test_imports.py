@@ -42,6 +42,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "visualize": ({"numpy", "cv2", "av", "matplotlib"}, FRAMES),
     "demo": ({"numpy"}, TRACKING | {"progress", "data.datasets", "visualize"}),
     "doctor": ({"numpy", "av", "torch"}, TRACKING | {"processor"}),
+    "__main__": (set(), {"cli"}),
     "cli": ({"numpy"}, TRACKING | {"progress", "visualize", "demo", "doctor", "model", "training"}),
 }
 
