@@ -265,7 +265,7 @@ def plot_track(
 
     # The salt makes the same plot the same SVG file.
     style = {"font.size": 9, "axes.edgecolor": "#9aa0a8", "svg.hashsalt": "duotrack"}
-    with rc_context(style):  # type: ignore[arg-type]
+    with rc_context(style):  # type: ignore[arg-type]  # annotated with a Literal of every key, which a variable loses
         figure = Figure(figsize=(8, 3.0), dpi=160, layout="constrained")
         axes = figure.add_subplot()
         for number, (first, last) in enumerate(hidden):

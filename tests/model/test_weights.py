@@ -42,27 +42,14 @@ from duotrack.model.weights import (
     start_from_tracker,
 )
 
+from .published import published_name
+
 SMALL = replace(preset("debug"), elimination=None)
-MODULES = {
-    "visible": "rgb_branch",
-    "infrared": "tir_branch",
-    "teacher_visible": "teacher_rgb",
-    "teacher_infrared": "teacher_tir",
-    "head": "box_head",
-    "teacher_head_visible": "box_head_v",
-    "teacher_head_infrared": "box_head_i",
-}
 
 
 def published(network: StudentNetwork) -> dict[str, Tensor]:
     """The state of a network under the names of published checkpoints, unused entries included."""
-    state = {}
-    for name, tensor in network.state_dict().items():
-        ours, *rest = name.split(".")
-        if "head" in ours:
-            tower, layer = {"score": "ctr"}.get(rest[0], rest[0]), int(rest[1]) + 1
-            rest = [f"conv{layer}_{tower}", *rest[2:]]
-        state[".".join([MODULES[ours], *rest])] = tensor
+    state = {published_name(name): tensor for name, tensor in network.state_dict().items()}
     for branch in {name.split(".")[0] for name in state} & {"rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir"}:
         state[f"{branch}.cls_token"] = torch.zeros(1, 1, network.config.width)
         state[f"{branch}.pos_embed"] = torch.zeros(1, 197, network.config.width)

@@ -205,7 +205,7 @@ def _shapes(path: Path) -> dict[str, Shape]:
         raise FileNotFoundError(f"{path} is missing; fetch or save the weights folder again")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: damaged; fetch or save the weights folder again ({error})") from error
 

@@ -36,8 +36,7 @@ class OnnxSession:
         options.log_severity_level = 3
         self._template = _load(folder / pretrained.TEMPLATE_GRAPH, options)
         self._search = _load(folder / pretrained.SEARCH_GRAPH, options)
-        _check_origin(folder, self._template)
-        _check_origin(folder, self._search)
+        _check_origin(folder, self._template, self._search)
         self._state_names = [output.name for output in self._template.get_outputs()]
 
     def template(self, crops: Pixels, box: Floats | None = None) -> dict[str, Any]:
@@ -58,11 +57,11 @@ def _load(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Infere
         raise ValueError(f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {error}") from error
 
 
-def _check_origin(folder: Path, session: onnxruntime.InferenceSession) -> None:
-    """The graph must come from the weights that lie beside it."""
+def _check_origin(folder: Path, *sessions: onnxruntime.InferenceSession) -> None:
+    """The graphs must come from the weights that lie beside them."""
     weights = folder / pretrained.WEIGHTS
-    origin = session.get_modelmeta().custom_metadata_map.get("weights_sha256", "")
-    if weights.is_file() and origin != pretrained.sha256(weights):
+    origins = {session.get_modelmeta().custom_metadata_map.get("weights_sha256", "") for session in sessions}
+    if weights.is_file() and origins != {pretrained.sha256(weights)}:
         raise ValueError(
             f"the ONNX graphs in {folder} were not made from the {pretrained.WEIGHTS} beside them; export them again, "
             "or use the torch backend"

@@ -268,6 +268,7 @@ def _network(config: TrainingConfig) -> CoupledNetwork:
                 f"start weights {config.start} are of another network than the recipe's: {error}"
             ) from error
     if network.stem is not None:
+        # torch's annotations of Module.to leave memory_format out.
         network.stem.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.stem.requires_grad_(config.optimizer.stem_rate > 0)
     if not config.losses.teachers:
