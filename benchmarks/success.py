@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack import boxes
-from duotrack.data.datasets import read_track
+from duotrack.data.clips import read_track
 from duotrack.sequence import Sequence
 from duotrack.tracking import Tracker
 

@@ -11,7 +11,7 @@ import duotrack
 
 PACKAGE = Path(duotrack.__file__).parent
 
-FRAMES = {"boxes", "results", "crops", "sequence"}
+FRAMES = {"boxes", "results", "images", "crops", "sequence"}
 TRACKING = FRAMES | {"pretrained", "sessions", "tracking"}
 
 # Module or folder (the longest name counts): packages from outside, modules of duotrack. Within a row all is allowed.
@@ -23,7 +23,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "boxes": ({"numpy"}, set()),
     "results": ({"numpy"}, {"boxes"}),
     "crops": ({"numpy", "cv2"}, {"boxes"}),
-    "sequence": ({"numpy", "cv2", "av"}, {"boxes", "crops"}),
+    "images": (set(), set()),
+    "sequence": ({"numpy", "cv2", "av"}, {"boxes", "images", "crops"}),
     "pretrained": (set(), {"configuration", "crops", "model.config"}),
     "sessions": ({"numpy", "onnxruntime"}, {"crops", "pretrained", "processor"}),
     "sessions.torch": ({"numpy", "torch"}, {"sessions", "crops", "pretrained", "processor", "model"}),
@@ -34,16 +35,50 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "losses": ({"torch"}, {"boxes", "model"}),
     "export": ({"numpy", "torch", "onnx"}, {"results", "pretrained", "model"}),
     "data": ({"numpy", "cv2"}, FRAMES | {"configuration", "data", "model"}),
-    "data.datasets": ({"numpy", "cv2"}, FRAMES),
+    "data.clips": ({"numpy", "cv2"}, FRAMES),
+    "data.datasets": ({"numpy"}, {"images"}),
+    "data.recordings": (set(), FRAMES | {"data.datasets"}),
+    "data.check": (
+        {"numpy", "cv2"},
+        FRAMES
+        | {"processor", "progress", "data.datasets"}
+        | {f"evaluation.{name}" for name in ("annotations", "benchmark", "metrics", "protocols")},
+    ),
+    "evaluation.report": (
+        {"numpy", "rich"},
+        {f"evaluation.{name}" for name in ("metrics", "protocols", "scoring", "benchmark")},
+    ),
+    "evaluation": ({"numpy", "rich", "matplotlib"}, {"boxes", "results", "data.datasets", "evaluation.report"}),
+    "evaluation.run": (
+        {"numpy", "cv2", "onnxruntime", "torch"},
+        TRACKING | {"processor", "progress", "data.datasets", "data.recordings", "evaluation.benchmark"},
+    ),
     "training": (
         {"numpy", "cv2", "torch", "safetensors", "yaml", "rich"},
         FRAMES | {"configuration", "progress", "pretrained", "processor", "model", "losses", "data"},
     ),
     "visualize": ({"numpy", "cv2", "av", "matplotlib"}, FRAMES),
-    "demo": ({"numpy"}, TRACKING | {"progress", "data.datasets", "visualize"}),
+    "demo": ({"numpy"}, TRACKING | {"progress", "data.clips", "visualize"}),
+    "interchange": ({"numpy"}, {"boxes", "results"}),
+    "vot": ({"numpy"}, TRACKING),
     "doctor": ({"numpy", "av", "torch"}, TRACKING | {"processor"}),
     "__main__": (set(), {"cli"}),
-    "cli": ({"numpy"}, TRACKING | {"progress", "visualize", "demo", "doctor", "model", "training"}),
+    "cli": (
+        {"numpy"},
+        TRACKING
+        | {
+            "progress",
+            "visualize",
+            "demo",
+            "doctor",
+            "data.check",
+            "evaluation",
+            "interchange",
+            "vot",
+            "model",
+            "training",
+        },
+    ),
 }
 
 MODULES = {
@@ -104,7 +139,9 @@ def modules_after(code: str) -> set[str]:
 HEAVY = {"numpy", "torch", "cv2", "av", "onnxruntime", "matplotlib", "rich"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["track", "--help"], ["weights", "info", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["track", "--help"], ["evaluate", "--help"], ["weights", "info", "--help"]]
+)
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     code = f"from duotrack.cli import main\ntry: main({arguments})\nexcept SystemExit as end: assert not end.code"
     assert not modules_after(code) & HEAVY

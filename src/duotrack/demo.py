@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack import boxes, pretrained, visualize
-from duotrack.data.datasets import read_track
+from duotrack.data.clips import read_track
 from duotrack.progress import bar, watched
 from duotrack.sequence import Sequence
 from duotrack.tracking import Tracker, record

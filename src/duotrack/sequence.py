@@ -29,14 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack.crops import Box, Image
+from duotrack.images import IMAGE_SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-"""What counts as an image in a folder, in upper or lower case."""
 
 Pixels = npt.NDArray[Any]
 """An image as stored: uint8 or uint16, H x W (grey) or H x W x 3 (RGB)."""
@@ -134,10 +132,34 @@ class Sequence:
                 f"{first.path} has {len(first)} frames, {second.path} has {len(second)}: {long.describe(len(short))} "
                 "has no partner. Cut the longer one, or name the two that belong together."
             )
-        modalities = _Modality(first), _Modality(second, thermal_range)
-        if modalities[0].size != modalities[1].size:
-            raise SequenceError(_unequal(modalities[0].size, modalities[1].size, *map(str, paths)))
-        return cls(*modalities, range(len(first)), _common_name(*paths))
+        return cls._join(_Modality(first), _Modality(second, thermal_range), _common_name(*paths))
+
+    @classmethod
+    def from_images(cls, visible: list[Path], infrared: list[Path], name: str) -> Self:
+        """Joins two lists of image files, file by file, as :meth:`open` does with folders.
+
+        Args:
+            visible: visible images in order, at least one.
+            infrared: as many infrared images, registered to the visible ones.
+            name: for output files.
+
+        Raises:
+            SequenceError: if the lists differ in length, or the first images cannot be read or differ in size.
+        """
+        if not 0 < len(visible) == len(infrared):
+            raise SequenceError(
+                f"{name}: {len(visible)} visible and {len(infrared)} infrared images, expected as many of each"
+            )
+        first, second = (_Modality(_Images(files[0].parent, files)) for files in (visible, infrared))
+        return cls._join(first, second, name)
+
+    @classmethod
+    def _join(cls, visible: "_Modality", infrared: "_Modality", name: str) -> Self:
+        if visible.size != infrared.size:
+            raise SequenceError(
+                _unequal(visible.size, infrared.size, str(visible.source.path), str(infrared.source.path))
+            )
+        return cls(visible, infrared, range(len(visible.source)), name)
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -279,7 +301,9 @@ def _levels(low: float, high: float) -> Image:
 
 def _open_source(path: Path) -> "_Source":
     if path.is_dir():
-        return _Folder(path)
+        if not (files := list_images(path)):
+            raise SequenceError(f"{path} holds no images: expected {', '.join(IMAGE_SUFFIXES)}")
+        return _Images(path, files)
     if not path.exists():
         raise SequenceError(f"{path} does not exist: expected a folder of images or a video file")
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -287,18 +311,13 @@ def _open_source(path: Path) -> "_Source":
     return _Video(path)
 
 
-class _Folder:
-    """A folder of images, in natural order: frame2 before frame10."""
+class _Images:
+    """Image files in order."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: list[Path]) -> None:
         self.path = path
         self.fps: float | None = None
-        self._names = sorted(
-            (name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")),
-            key=_natural,
-        )
-        if not self._names:
-            raise SequenceError(f"{path} holds no images: expected {', '.join(IMAGE_SUFFIXES)}")
+        self._names = [file.name for file in files]  # less to keep than paths
 
     def __len__(self) -> int:
         return len(self._names)
@@ -307,23 +326,7 @@ class _Folder:
         return f"{self.path / self._names[index]} (frame {index})"
 
     def read(self, index: int) -> Pixels:
-        file = self.path / self._names[index]
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise SequenceError(f"{self.describe(index)} cannot be read: {error.strerror or error}") from error
-        if _truncated(data):
-            raise SequenceError(f"{self.describe(index)} is truncated: its end is missing. Copy it again.")
-        try:
-            # Keeps 16 bits, leaves grey grey, drops alpha, turns the image as its EXIF says.
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-        except cv2.error:
-            image = None
-        if image is None:
-            raise SequenceError(f"{self.describe(index)} cannot be decoded: it is damaged, empty or no image")
-        if image.dtype not in (np.uint8, np.uint16):
-            raise SequenceError(f"{self.describe(index)} is {image.dtype}: convert the images to 8 or 16 bits")
-        return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return read_image(self.path / self._names[index], self.describe(index))
 
     def stream(self, indices: range) -> Iterator[Pixels]:
         return map(self.read, indices)
@@ -332,9 +335,33 @@ class _Folder:
         pass
 
 
-def _natural(name: str) -> tuple[list[int | str], str]:
-    parts = re.split(r"([0-9]+)", name.lower())
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+def read_image(file: Path, described: str = "") -> Pixels:
+    """Reads one image as it is stored: 8 or 16 bits, grey or colour.
+
+    Args:
+        file: the image.
+        described: how messages name it; its path where nothing is given.
+
+    Raises:
+        SequenceError: if it cannot be read, is truncated or cannot be decoded, or has another depth.
+    """
+    described = described or str(file)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise SequenceError(f"{described} cannot be read: {error.strerror or error}") from error
+    if _truncated(data):
+        raise SequenceError(f"{described} is truncated: its end is missing. Copy it again.")
+    try:
+        # Keeps 16 bits, leaves grey grey, drops alpha, turns the image as its EXIF says.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise SequenceError(f"{described} cannot be decoded: it is damaged, empty or no image")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise SequenceError(f"{described} is {image.dtype}: convert the images to 8 or 16 bits")
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _truncated(data: bytes) -> bool:

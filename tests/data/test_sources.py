@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from duotrack.crops import CropSettings
 from duotrack.data.augment import Pair, Processing
-from duotrack.data.datasets import Clip, Track
+from duotrack.data.clips import Clip, Track
 from duotrack.data.sources import ClipSource, Mixture, Sampling, causal_pair
 
 PROCESSING = Processing(CropSettings(padding="mean"), template_size=32, search_size=64)

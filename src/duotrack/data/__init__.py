@@ -1,1 +1,4 @@
-"""Training data: clips on disk, rendered pairs, and the samples drawn from both. Knows no torch."""
+"""Data sets on disk: the five benchmarks, clips to train on, rendered pairs, and the samples drawn from them.
+
+Knows no torch.
+"""

@@ -1,212 +1,322 @@
-"""Annotated clips on disk, decoded once and shared by every worker.
+"""How the five RGB-T data sets lie on disk: one table, and the functions that read by it.
 
-A clip is a folder with ``visible.mp4`` and ``infrared.mp4``, or with folders ``visible/`` and ``infrared/`` of
-images, and ``tracks/NAME.txt``: one row ``frame,x,y,w,h,flag`` for each annotated frame (flag 0 visible, 1 partly
-occluded, 2 absent). One of the two modalities may be missing. Frames are decoded once into a cache folder and
-memory-mapped from there: opening a clip again costs nothing, and worker processes share the memory.
+A sequence is a folder with a folder of images for each modality and text files with boxes::
+
+    data set               visible   infrared  boxes that are scored                 first box of a tracker
+    GTOT                   v         i         groundTruth_v.txt, groundTruth_i.txt  init.txt
+    RGBT210                visible   infrared  init.txt                              init.txt
+    RGBT234                visible   infrared  visible.txt, infrared.txt             init.txt
+    LasHeR                 visible   infrared  init.txt                              init.txt
+    VTUAV                  rgb       ir        rgb.txt, ir.txt (every 10th frame)    rgb.txt
+
+Images of the two modalities belong together by position and not by name: ``000001.jpg`` may have the partner
+``i000.jpg``. What scoring needs to know beyond that is in :mod:`duotrack.evaluation.benchmark`.
 """
 
-import hashlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from duotrack.crops import Image
+from duotrack.images import IMAGE_SUFFIXES, list_images, natural
 
-VISIBLE, PARTLY_OCCLUDED, ABSENT = 0, 1, 2
-"""The flags of a track file."""
+Values = npt.NDArray[np.float64]
+BoxFormat = Literal["xywh", "xyxy"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
-
-@dataclass(frozen=True)
-class Track:
-    """One target of a clip: the frames in which it is annotated, and where it is in them."""
-
-    name: str
-    frames: npt.NDArray[np.int64]  # (K,), rising
-    boxes: npt.NDArray[np.float64]  # (K, 4): x, y, w, h in pixels
+DEPTH = 4
+"""How far below the folder of a data set its sequences may lie: ``TestingSet/testingset/SEQUENCE`` is 3."""
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A clip with its targets. At least one modality is there; both have the same frames and size."""
+class Annotation:
+    """A text file with a box a line: its name, and whether a line is x, y, w, h or x1, y1, x2, y2."""
+
+    file: str
+    box_format: BoxFormat = "xywh"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one data set lies on disk.
+
+    Attributes:
+        name: key of the table, in lower case.
+        title: as its authors write it.
+        visible: folder of the visible images within a sequence.
+        infrared: folder of the infrared images within a sequence.
+        truth: the boxes that are scored: one annotation for both modalities, or that of the visible and that of the
+            infrared images.
+        start: the annotation whose first row starts a tracker.
+        step: there is one row for every ``step`` frames: row k belongs to frame k * step.
+        parts: number of sequences in each published part.
+    """
 
     name: str
-    visible: npt.NDArray[np.uint8] | None  # (N, H, W, 3), RGB
-    infrared: npt.NDArray[np.uint8] | None  # (N, H, W)
-    tracks: tuple[Track, ...]
+    title: str
+    visible: str
+    infrared: str
+    truth: tuple[Annotation, ...]
+    start: Annotation
+    parts: Mapping[str, int]
+    step: int = 1
 
     @property
-    def length(self) -> int:
-        """Number of frames."""
-        present = self.visible if self.visible is not None else self.infrared
-        assert present is not None
-        return len(present)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of a frame in pixels."""
-        present = self.visible if self.visible is not None else self.infrared
-        assert present is not None
-        return int(present.shape[2]), int(present.shape[1])
-
-    def frame(self, index: int) -> tuple[Image, Image]:
-        """The visible and the infrared image of one moment, uint8 H x W x 3; a missing modality is black."""
-        width, height = self.size
-        black = np.zeros((height, width, 3), np.uint8)
-        visible = np.asarray(self.visible[index]) if self.visible is not None else black
-        infrared = cv2.cvtColor(self.infrared[index], cv2.COLOR_GRAY2RGB) if self.infrared is not None else black
-        return visible, infrared.astype(np.uint8, copy=False)
+    def annotations(self) -> tuple[Annotation, ...]:
+        """Every annotation of a sequence, each once."""
+        return tuple(dict.fromkeys((*self.truth, self.start)))
 
 
-def open_clip(folder: Path, cache: Path, *, partly_occluded: bool = False) -> Clip:
-    """Opens a clip and decodes its frames into the cache unless they are there already.
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            name="gtot",
+            title="GTOT",
+            visible="v",
+            infrared="i",
+            truth=(Annotation("groundTruth_v.txt", "xyxy"), Annotation("groundTruth_i.txt", "xyxy")),
+            start=Annotation("init.txt"),
+            parts={"whole": 50},
+        ),
+        Layout(
+            name="rgbt210",
+            title="RGBT210",
+            visible="visible",
+            infrared="infrared",
+            truth=(Annotation("init.txt"),),
+            start=Annotation("init.txt"),
+            parts={"whole": 210},
+        ),
+        Layout(
+            name="rgbt234",
+            title="RGBT234",
+            visible="visible",
+            infrared="infrared",
+            truth=(Annotation("visible.txt"), Annotation("infrared.txt")),
+            start=Annotation("init.txt"),
+            parts={"whole": 234},
+        ),
+        Layout(
+            name="lasher",
+            title="LasHeR",
+            visible="visible",
+            infrared="infrared",
+            truth=(Annotation("init.txt"),),
+            start=Annotation("init.txt"),
+            parts={"testing set": 245, "training set": 979, "whole": 1224},
+        ),
+        Layout(
+            name="vtuav",
+            title="VTUAV",
+            visible="rgb",
+            infrared="ir",
+            truth=(Annotation("rgb.txt"), Annotation("ir.txt")),
+            start=Annotation("rgb.txt"),
+            parts={
+                "long-term test set": 74,
+                "short-term test set": 176,
+                "test sets or training sets": 250,
+                "whole": 500,
+            },
+            step=10,
+        ),
+    )
+}
+"""The data sets by name."""
+
+
+def find_sequences(root: str | os.PathLike[str], layout: Layout) -> dict[str, Path]:
+    """Finds the sequences of a data set, as unpacked or rearranged, up to four folders deep.
+
+    A folder is a sequence if it holds an annotation or a folder of images of the layout; a folder within a sequence
+    is not searched. Hidden folders and what macOS adds to archives are left out.
 
     Args:
-        folder: the clip.
-        cache: where decoded frames are kept (width x height x 4 bytes a frame of a pair); made when missing. Entries
-            bear the hash of their source, so a changed video is decoded anew.
-        partly_occluded: whether rows with flag 1 are used too. In some data flag 1 also means "uncertain".
+        root: folder of the data set, or of a part of it.
+        layout: of the data set.
+
+    Returns:
+        Folders by name of the sequence, in natural order of the names (``car2`` before ``car10``).
 
     Raises:
-        FileNotFoundError: if the folder holds neither modality.
-        ValueError: if a file cannot be decoded, the modalities disagree, or a track file is malformed.
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no sequence, or two of one name.
     """
-    visible = _frames(folder, "visible", cache)
-    infrared = _frames(folder, "infrared", cache)
-    present = visible if visible is not None else infrared
-    if present is None:
-        raise FileNotFoundError(
-            f"{folder}: no clip here; expected visible.mp4 and/or infrared.mp4, or folders visible/ and infrared/"
-        )
-    if visible is not None and infrared is not None and visible.shape[:3] != infrared.shape[:3]:
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder: expected the one that holds the sequences of {layout.title}")
+    found: dict[str, Path] = {}
+    for folder in _search(root, layout, DEPTH):
+        if folder.name in found:
+            raise ValueError(
+                f"the sequence {folder.name!r} is there twice: {found[folder.name]} and {folder}. "
+                "Name the folder that holds only the sequences you want, or take one of the two away."
+            )
+        found[folder.name] = folder
+    if not found:
         raise ValueError(
-            f"{folder}: visible has {_shape(visible)}, infrared {_shape(infrared)}; "
-            "the two must have the same number of frames and the same size"
+            f"{root} holds no sequence of {layout.title}: expected folders, up to {DEPTH} deep, with "
+            f"{layout.visible}/ and {layout.infrared}/ and {' and '.join(each.file for each in layout.truth)}"
         )
-    files = sorted((folder / "tracks").glob("*.txt"))
-    tracks = tuple(read_track(file, frames=len(present), partly_occluded=partly_occluded) for file in files)
-    return Clip(folder.name, visible, infrared, tracks)
+    return {name: found[name] for name in sorted(found, key=natural)}
 
 
-def read_track(file: Path, *, frames: int, partly_occluded: bool = False) -> Track:
-    """Reads the rows ``frame,x,y,w,h,flag`` that may be used.
+def _search(folder: Path, layout: Layout, depth: int) -> Iterator[Path]:
+    """The sequences below a folder, in natural order."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name)]
+    for name in sorted(names, key=natural):
+        below = folder / name
+        if _is_sequence(below, layout):
+            yield below
+        elif depth > 1:
+            yield from _search(below, layout, depth - 1)
 
-    Args:
-        file: the track.
-        frames: number of frames of the clip; a row beyond is an error.
-        partly_occluded: whether flag 1 counts as usable.
+
+def _is_sequence(folder: Path, layout: Layout) -> bool:
+    return any((folder / each.file).is_file() for each in layout.annotations) or any(
+        (folder / each).is_dir() for each in (layout.visible, layout.infrared)
+    )
+
+
+def image_files(folder: str | os.PathLike[str], layout: Layout) -> tuple[list[Path], list[Path]]:
+    """The images of a sequence, visible and infrared, each in natural order; entry k of one belongs to k of the other.
+
+    The two may differ in number: that is for the caller to judge.
 
     Raises:
-        ValueError: if a row is malformed; the message names file and line.
+        FileNotFoundError: if a modality has no folder.
+        ValueError: if a folder holds no image.
     """
-    usable = (VISIBLE, PARTLY_OCCLUDED) if partly_occluded else (VISIBLE,)
-    indices: list[int] = []
-    boxes: list[list[float]] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
+    visible, infrared = (_images(Path(folder) / name, layout) for name in (layout.visible, layout.infrared))
+    return visible, infrared
+
+
+def _images(folder: Path, layout: Layout) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: a sequence of {layout.title} has this folder of images")
+    if not (files := list_images(folder)):
+        raise ValueError(f"{folder} holds no images: expected {', '.join(IMAGE_SUFFIXES)}")
+    return files
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def read_annotation(file: str | os.PathLike[str], box_format: BoxFormat = "xywh") -> Values:
+    """Reads a text file with a box a line: four numbers with commas, tabs or blanks between them.
+
+    Blank lines are skipped wherever they stand, line ends may be of any system, and nothing is corrected: a box
+    without area or with NaN stays as it is.
+
+    Args:
+        file: the annotation.
+        box_format: what a line holds: ``xywh``, or ``xyxy`` for two opposite corners (GTOT).
+
+    Returns:
+        float64, (N, 4): x, y, w, h; the width of corners is x2 - x1.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is empty or a line is anything else; the message names the file and the line.
+    """
+    data = Path(file).read_bytes().removeprefix(b"\xef\xbb\xbf").translate(_BLANKS)
+    if not data.strip():
+        raise ValueError(f"{file} is empty: expected a box a line")
+    try:
+        boxes = np.loadtxt(io.StringIO(data.decode("latin-1")), np.float64, comments=None, ndmin=2)
+    except ValueError as error:
+        raise _malformed(file, box_format) or ValueError(f"{file} is damaged: {error}") from error
+    if boxes.shape[1] != 4 or np.isinf(boxes).any():
+        raise _malformed(file, box_format) or ValueError(f"{file} is damaged: expected four numbers a line")
+    if box_format == "xyxy":
+        boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
+_BLANKS = bytes.maketrans(b",\t\r", b"  \n")
+"""Commas and tabs become blanks. Carriage returns end a line, which at worst makes a blank one more."""
+
+
+def _malformed(file: str | os.PathLike[str], box_format: BoxFormat) -> ValueError | None:
+    """Says which line of an annotation is not a box: the slow way, taken when the fast one has failed."""
+    for number, line in enumerate(Path(file).read_text("utf-8-sig", errors="replace").splitlines(), 1):
+        fields = line.replace(",", " ").split()
         try:
-            index, x, y, w, h, flag = (float(value) for value in line.split(","))
+            good = len(fields) == 4 and not np.isinf([float(text) for text in fields]).any()
         except ValueError:
-            raise ValueError(f"{file}:{number}: expected frame,x,y,w,h,flag, found {line!r}") from None
-        if flag not in (VISIBLE, PARTLY_OCCLUDED, ABSENT):
-            raise ValueError(f"{file}:{number}: flag {flag:g} is unknown; use 0 visible, 1 partly occluded, 2 absent")
-        if flag not in usable:
-            continue
-        if not 0 <= index < frames or index != int(index) or (indices and index <= indices[-1]):
-            raise ValueError(f"{file}:{number}: frame {index:g} must rise from row to row and be below {frames}")
-        if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
-            raise ValueError(f"{file}:{number}: a visible target needs a box with an area, found {w:g} x {h:g}")
-        indices.append(int(index))
-        boxes.append([x, y, w, h])
-    return Track(file.stem, np.array(indices, np.int64), np.array(boxes, np.float64).reshape(-1, 4))
+            good = False
+        if fields and not good:
+            shown = line if len(line) <= 60 else line[:60] + "..."
+            names = "x,y,w,h" if box_format == "xywh" else "x1,y1,x2,y2"
+            return ValueError(f"{file}, line {number}: {shown!r} is not a box: expected four numbers, {names}")
+    return None
 
 
-def _frames(folder: Path, modality: str, cache: Path) -> npt.NDArray[np.uint8] | None:
-    """The memory-mapped frames of one modality: (N, H, W, 3) visible, (N, H, W) infrared; None when missing."""
-    video, images = folder / f"{modality}.mp4", folder / modality
-    if video.is_file():
-        sources = [video]
-    elif images.is_dir():
-        sources = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not sources:
-            raise ValueError(f"{images}: no images ({', '.join(IMAGE_SUFFIXES)}) in this folder")
-    else:
-        return None
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.read_bytes())
-    file = cache / f"{folder.name}-{modality}-{digest.hexdigest()[:16]}.npy"
-    if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        _decode(sources, file, grey=modality == "infrared")
-    frames: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return frames
+def first_box(folder: str | os.PathLike[str], layout: Layout) -> Values:
+    """The box that starts a tracker: the first row of the annotation that the layout names for it.
+
+    Where a sequence lacks that file, as folders of other people may, the first annotation that is scored stands in.
+
+    Returns:
+        float64, (4,): x, y, w, h in pixels.
+
+    Raises:
+        OSError, ValueError: as :func:`read_annotation`.
+    """
+    start = Path(folder) / layout.start.file
+    if start.is_file():
+        return np.asarray(read_annotation(start, layout.start.box_format)[0])
+    return np.asarray(read_annotation(Path(folder) / layout.truth[0].file, layout.truth[0].box_format)[0])
 
 
-def _decode(sources: list[Path], file: Path, *, grey: bool) -> None:
-    """Writes all frames as one array, beside the final name first: another worker may be doing the same."""
-    is_video = sources[0].suffix == ".mp4"
-    count = _video_length(sources[0]) if is_video else len(sources)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    out: npt.NDArray[np.uint8] | None = None
-    try:
-        done = 0
-        for index, image in enumerate(_read_video(sources[0]) if is_video else _read_images(sources)):
-            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if grey else cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-            if out is None:
-                out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, *image.shape))
-            name = sources[0] if is_video else sources[index]
-            if index >= count or image.shape != out.shape[1:]:
-                raise ValueError(f"{name}: frame {index} does not fit {_shape(out)} of the frames before")
-            out[index] = image
-            done = index + 1
-        if done != count:
-            raise ValueError(f"{sources[0]}: only {done} of {count} frames could be decoded; get it anew")
-        del out
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Counts:
+    """How many images and annotated frames a sequence has.
+
+    Attributes:
+        visible: visible images.
+        infrared: infrared images.
+        rows: rows of each annotation that is scored.
+        step: frames from one row to the next.
+    """
+
+    visible: int
+    infrared: int
+    rows: tuple[int, ...]
+    step: int
+
+    @property
+    def frames(self) -> int:
+        """Frames to track: pairs of images that an annotation still covers.
+
+        Images beyond the last row are left out, as are those without a partner: no kit scores them. With sparse rows
+        the last one covers the frames up to where the next would stand.
+        """
+        return min(self.visible, self.infrared, min(self.rows) * self.step)
+
+    @property
+    def lacking(self) -> int:
+        """Annotated frames without a pair of images: results of this sequence will be too short to be scored."""
+        return max(0, (min(self.rows) - 1) * self.step + 1 - min(self.visible, self.infrared))
+
+    def __str__(self) -> str:
+        rows = " and ".join(map(str, self.rows)) + (f" (one for {self.step} frames)" if self.step > 1 else "")
+        return f"{self.visible} visible and {self.infrared} infrared images, {rows} annotated rows"
 
 
-def _video_length(video: Path) -> int:
-    """Number of frames that can be decoded: what a header promises is not always kept."""
-    capture = cv2.VideoCapture(str(video))
-    count = 0
-    while capture.grab():
-        count += 1
-    capture.release()
-    if count == 0:
-        raise ValueError(f"{video}: cannot be decoded; check with ffprobe that it is a video, or get it anew")
-    return count
+def count(folder: str | os.PathLike[str], layout: Layout) -> Counts:
+    """Counts images and annotated rows of a sequence.
 
-
-def _read_video(video: Path) -> Iterator[npt.NDArray[np.uint8]]:
-    capture = cv2.VideoCapture(str(video))
-    try:
-        while True:
-            ok, image = capture.read()
-            if not ok:
-                return
-            yield image.astype(np.uint8, copy=False)
-    finally:
-        capture.release()
-
-
-def _read_images(files: list[Path]) -> Iterator[npt.NDArray[np.uint8]]:
-    for file in files:
-        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError(f"{file}: cannot be decoded as an image; get it anew")
-        yield image.astype(np.uint8, copy=False)
-
-
-def _shape(frames: npt.NDArray[np.uint8]) -> str:
-    return f"{frames.shape[0]} frames of {frames.shape[2]} x {frames.shape[1]}"
+    Raises:
+        OSError, ValueError: if a modality or an annotation is missing or unusable.
+    """
+    visible, infrared = image_files(folder, layout)
+    rows = tuple(len(read_annotation(Path(folder) / each.file, each.box_format)) for each in layout.truth)
+    return Counts(len(visible), len(infrared), rows, layout.step)

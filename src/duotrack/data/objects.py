@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack.crops import Image
-from duotrack.data.datasets import Clip
+from duotrack.data.clips import Clip
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

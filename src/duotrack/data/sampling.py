@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from duotrack.crops import CropSettings
 from duotrack.data.augment import Processing
-from duotrack.data.datasets import Clip, open_clip
+from duotrack.data.clips import Clip, open_clip
 from duotrack.data.objects import Cutout, Objects, cut_people, load_cutouts
 from duotrack.data.sources import ClipSource, Maker, Mixture, Sampling, StillSource
 from duotrack.data.synthetic import Background, Renderer, Rendering

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from duotrack.crops import Box, Image
 from duotrack.data.augment import Draws, Pair, Processing, draw, process
-from duotrack.data.datasets import Clip, Track
+from duotrack.data.clips import Clip, Track
 from duotrack.data.objects import Objects, shrunk, to_bytes
 from duotrack.data.synthetic import Canvas, coloured, gain_table, place, smoke, thermal
 
