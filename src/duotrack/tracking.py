@@ -194,12 +194,7 @@ def open_session(
     folder: Path, backend: Backend = "auto", device: str | None = None, threads: int | None = None
 ) -> Session:
     """A session for a weights folder (:meth:`Tracker.from_pretrained` says how the backend is chosen)."""
-    if backend not in ("auto", "onnx", "torch"):
-        raise ValueError(f"backend must be auto, onnx or torch, not {backend!r}")
-    if backend == "auto":
-        has_graphs = (folder / pretrained.SEARCH_GRAPH).is_file()
-        backend = "onnx" if has_graphs and device in (None, "cpu") else "torch"
-    if backend == "onnx":
+    if choose_backend(folder, backend, device) == "onnx":
         from duotrack.sessions.onnx import OnnxSession
 
         return OnnxSession(folder, threads=threads)
@@ -210,3 +205,13 @@ def open_session(
             f'the torch backend needs PyTorch ({error.name} is missing): pip install "duotrack[torch]"', name=error.name
         ) from error
     return TorchSession(folder, device=device, threads=threads)
+
+
+def choose_backend(folder: Path, backend: Backend = "auto", device: str | None = None) -> Literal["onnx", "torch"]:
+    """The backend that :func:`open_session` takes for a weights folder."""
+    if backend not in ("auto", "onnx", "torch"):
+        raise ValueError(f"backend must be auto, onnx or torch, not {backend!r}")
+    if backend == "auto":
+        has_graphs = (folder / pretrained.SEARCH_GRAPH).is_file()
+        return "onnx" if has_graphs and device in (None, "cpu") else "torch"
+    return backend
