@@ -96,7 +96,20 @@ def final_names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["demo"], ["track"], ["train"], ["weights"], ["weights", "import"], ["weights", "info"], ["doctor"]]
+    "words",
+    [
+        [],
+        ["demo"],
+        ["track"],
+        ["test"],
+        ["train"],
+        ["convert"],
+        ["vot"],
+        ["weights"],
+        ["weights", "import"],
+        ["weights", "info"],
+        ["doctor"],
+    ],
 )
 def test_every_command_explains_itself(words: list[str]) -> None:
     result = run(*words, "--help")

