@@ -1,4 +1,5 @@
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +141,15 @@ def test_a_plot_names_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {"0.00", "1.00"} <= set(texts)
     plot_track(tmp_path / "b.svg", scores)
     assert not re.search("IoU|hidden", (tmp_path / "b.svg").read_text())
-    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_plotting_needs_no_window_system(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    code = (
+        "import sys, numpy as np; from duotrack.visualize import plot_track; "
+        f"plot_track({str(tmp_path / 'a.svg')!r}, np.ones(3)); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_plot_as_png(tmp_path: Path) -> None:

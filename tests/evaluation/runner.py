@@ -38,6 +38,7 @@ class Dying(Slow):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also below nohup, where it is ignored
     tracker, dataset, data, output, workers = sys.argv[1:]
     make_tracker = {"Slow": Slow, "Dying": Dying}[tracker]
     about = {"name": "warmest", "settings": {"level": 150}}
