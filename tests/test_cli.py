@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from duotrack.demo import CLIP
 from duotrack.results import Track, read_boxes
 
 FRAMES = 12
@@ -139,6 +140,12 @@ def test_version() -> None:
         (["track", "v", "i", "--box", BOX, "--threads", "0"], "a whole number above 0 is needed, not '0'"),
         (["track", "v", "i", "--box", BOX, "--thermal-range", "5"], "2 numbers LOW,HIGH are needed, not '5'"),
         (["track", "v", "i", "--box", BOX, "--name", "../x"], "a name without / or \\ is needed, not '../x'"),
+        (["track", "v", "i", "--box", BOX, "--precision", "fp16"], "'fp16'"),
+        (["export", "--format", "tflite"], "'tflite'"),
+        (["export", "--precision", "int8", "--calibrate", "v"], "--calibrate"),
+        (["export", "--precision", "int8", "--calibrate", "v", "i"], "--box X,Y,W,H go together"),
+        (["export", "--box", BOX], "go together"),
+        (["export", "--calibrate", "v", "i", "--box", BOX], "--precision int8"),
         (["train"], "--config"),
         (["weights", "import", "x.pth.tar"], "--output"),
     ],
@@ -183,7 +190,8 @@ def test_the_doctor_finds_this_installation_fit_for_the_demo() -> None:
     assert report["python"] == ".".join(map(str, sys.version_info[:3]))
     assert report["packages"]["numpy"] == np.__version__
     assert report["cores"] >= 1
-    assert report["sessions"]["onnx"]["milliseconds"] > 0
+    assert report["sessions"]["onnx fp32"]["milliseconds"] > 0
+    assert {"torch bf16", "openvino bf16"} < set(report["sessions"])
 
 
 def test_the_doctor_says_what_is_missing_and_how_to_get_it() -> None:
@@ -222,6 +230,45 @@ def test_track_two_videos_and_draw_them(videos: tuple[Path, Path], tmp_path: Pat
         assert sum(1 for _ in container.decode(video=0)) == FRAMES
 
 
+def test_track_several_objects_at_once(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    other = "20,60,30,24"
+    result = run("track", *folders, "--box", BOX, "--box", other, "--output", tmp_path / "both", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    written = [Path(line) for line in result.stdout.splitlines()]
+    assert written == [tmp_path / "both/walk-1.txt", tmp_path / "both/walk-2.txt"]
+    for path, box in zip(written, (BOX, other), strict=True):
+        assert run("track", *folders, "--box", box, "--output", tmp_path / "alone").returncode == 0
+        np.testing.assert_allclose(read_boxes(path), read_boxes(tmp_path / "alone/walk.txt"), rtol=0, atol=0.01)
+    assert sorted(final_names(tmp_path / "both")) == ["walk-1.json", "walk-1.txt", "walk-2.json", "walk-2.txt"]
+
+
+def test_several_objects_as_json_and_videos(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    boxes = [text for box in (BOX, "20,60,30,24") for text in ("--box", box)]
+    result = run("track", *folders, *boxes, "--output", tmp_path, "--name", "pair", "--video", "--json")
+    assert result.returncode == 0, result.stderr
+    written = json.loads(result.stdout)
+    for kind, suffix in (("track", "txt"), ("video", "mp4")):
+        assert written[kind] == [str(tmp_path / f"pair-{number}.{suffix}") for number in (1, 2)]
+        assert all(Path(path).stat().st_size > 100 for path in written[kind])
+
+
+def test_one_of_several_boxes_that_is_bad(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    boxes = ["--box", BOX, "--box", "500,40,24,32"]
+    fails("track", *folders, *boxes, "--output", tmp_path / "out", saying=("500, 40, 24, 32", "160 x 120"))
+    assert final_names(tmp_path / "out") == []
+
+
+def test_how_fast_it_was(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run("track", *folders, "--box", BOX, "--output", tmp_path / "out", "--json")
+    speed = json.loads(result.stdout)
+    assert [*speed["stages"]] == ["decode", "crop", "network", "rest"]
+    track = Track.load(tmp_path / "out/walk.txt")
+    assert track.info["stages"] == speed["stages"]
+    assert speed["frames_per_second"] == pytest.approx(1000 * FRAMES / track.milliseconds.sum())
+    told = run("track", *folders, "--box", BOX, "--output", tmp_path / "out").stderr
+    assert "frames a second; milliseconds of a frame: decode" in told
+
+
 def test_track_16_bit_thermal_images(tmp_path: Path) -> None:
     visible, infrared = scene()
     kelvin = (29_000 + 8 * infrared[..., 0].astype(np.uint16)).astype(np.uint16)  # hundredths, as cameras give them
@@ -239,6 +286,58 @@ def test_track_with_a_named_backend_and_thread_count(folders: tuple[Path, Path],
     result = run("track", *folders, "--box", BOX, "--backend", backend, "--threads", 1, "--output", output)
     assert result.returncode == 0, result.stderr
     assert len(read_boxes(output / "walk.txt")) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "saying"),
+    [
+        ("onnx", "bf16", "fp32 or int8, not bf16"),
+        ("torch", "int8", "fp32 or bf16, not in int8"),
+        ("auto", "bf16", "openvino and torch have bf16"),
+    ],
+)
+def test_a_precision_that_a_backend_lacks(tmp_path: Path, backend: str, precision: str, saying: str) -> None:
+    arguments = ["--backend", backend, "--precision", precision, "--output", tmp_path / "out"]
+    pair = (CLIP / "visible.mp4", CLIP / "infrared.mp4")
+    fails("track", *pair, "--box", BOX, *arguments, saying=saying)
+    assert final_names(tmp_path / "out") == []
+
+
+def test_a_backend_that_is_not_installed(folders: tuple[Path, Path]) -> None:
+    result = run("track", *folders, "--box", BOX, "--backend", "openvino", before="sys.modules['openvino'] = None")
+    assert result.returncode == 1
+    assert 'pip install "duotrack[openvino]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# Export
+
+
+@pytest.mark.slow
+def test_export_checks_and_the_graphs_alone_track(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of the shipped model, with a calibration on a clip of one's own; without a copy of the weights."""
+    choices = ["--precision", "int8", "--calibrate", *folders, "--box", BOX, "--check", "--json"]
+    result = run("export", "duotrack-tiny", *choices, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    names = ["model_template.onnx", "model.onnx", "model.int8.onnx"]
+    assert found["files"] == [str(Path("duotrack-tiny") / name) for name in names]
+    exact, rounded = found["checks"]
+    assert exact["passed"]
+    assert max(exact[name] for name in ("score", "size", "offset", "box")) < 1e-5
+    assert rounded["passed"]
+    assert 0.98 < rounded["overlap"] < 1
+    weights = tmp_path / "duotrack-tiny"
+    assert sorted(final_names(weights)) == sorted([*names, "config.json"])
+    for precision in ("fp32", "int8"):
+        output = tmp_path / precision
+        arguments = ["--weights", weights, "--precision", precision, "--output", output]
+        assert run("track", *folders, "--box", BOX, *arguments).returncode == 0
+        assert Track.load(output / "walk.txt").info["precision"] == precision
+
+
+def test_export_of_weights_that_are_not_there(tmp_path: Path) -> None:
+    fails("export", tmp_path / "nowhere", saying=str(tmp_path / "nowhere"))
 
 
 # Bad input: each names the culprit, and nothing is written

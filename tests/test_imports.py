@@ -12,7 +12,7 @@ import duotrack
 PACKAGE = Path(duotrack.__file__).parent
 
 FRAMES = {"boxes", "results", "images", "crops", "sequence"}
-TRACKING = FRAMES | {"pretrained", "sessions", "tracking"}
+TRACKING = FRAMES | {"pipeline", "pretrained", "sessions", "tracking"}
 
 # Module or folder (the longest name counts): packages from outside, modules of duotrack. Within a row all is allowed.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -20,6 +20,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "configuration": ({"yaml"}, set()),
     "progress": ({"rich"}, set()),
     "processor": (set(), set()),
+    "pipeline": (set(), set()),
     "boxes": ({"numpy"}, set()),
     "results": ({"numpy"}, {"boxes"}),
     "crops": ({"numpy", "cv2"}, {"boxes"}),
@@ -27,13 +28,18 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sequence": ({"numpy", "cv2", "av"}, {"boxes", "images", "crops"}),
     "pretrained": (set(), {"configuration", "crops", "model.config"}),
     "sessions": ({"numpy", "onnxruntime"}, {"crops", "pretrained", "processor"}),
+    "sessions.openvino": ({"numpy", "openvino"}, {"sessions", "crops", "pretrained", "processor"}),
     "sessions.torch": ({"numpy", "torch"}, {"sessions", "crops", "pretrained", "processor", "model"}),
-    "tracking": ({"numpy"}, FRAMES | {"sessions", "pretrained"}),
+    "tracking": ({"numpy"}, FRAMES | {"pipeline", "sessions", "pretrained"}),
     "model": ({"numpy", "torch"}, {"boxes", "model"}),
     "model.config": (set(), set()),
+    "model.complexity": (set(), {"model.config"}),
     "model.weights": ({"numpy", "torch", "safetensors"}, {"configuration", "crops", "results", "pretrained", "model"}),
     "losses": ({"torch"}, {"boxes", "model"}),
     "export": ({"numpy", "torch", "onnx"}, {"results", "pretrained", "model"}),
+    "samples": ({"numpy"}, TRACKING | {"demo"}),
+    "quantization": ({"numpy", "onnx", "onnxruntime"}, {"results", "pretrained", "samples"}),
+    "verification": ({"numpy", "torch"}, {"boxes", "pretrained", "samples", "sessions", "model"}),
     "data": ({"numpy", "cv2"}, FRAMES | {"configuration", "data", "model"}),
     "data.clips": ({"numpy", "cv2"}, FRAMES),
     "data.datasets": ({"numpy"}, {"images"}),
@@ -62,6 +68,11 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "interchange": ({"numpy"}, {"boxes", "results"}),
     "vot": ({"numpy"}, TRACKING),
     "doctor": ({"numpy", "av", "torch"}, TRACKING | {"processor"}),
+    "energy": (set(), set()),
+    "profile": (
+        {"numpy", "torch", "rich"},
+        TRACKING | {"processor", "energy", "export", "samples", "quantization", "model"},
+    ),
     "__main__": (set(), {"cli"}),
     "cli": (
         {"numpy"},
@@ -74,10 +85,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "data.check",
             "evaluation",
             "interchange",
+            "profile",
             "vot",
             "model",
             "training",
-        },
+        }
+        | {"export", "samples", "quantization", "verification"},
     ),
 }
 
@@ -149,7 +162,7 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 def test_importing_duotrack_costs_nothing_until_a_name_is_used() -> None:
     assert not modules_after("import duotrack; duotrack.__version__; dir(duotrack)") & HEAVY
-    after = modules_after("import duotrack; duotrack.Frame, duotrack.Sequence, duotrack.Tracker")
+    after = modules_after("import duotrack; duotrack.Frame, duotrack.MultiTracker, duotrack.Sequence, duotrack.Tracker")
     assert "cv2" in after
     assert "torch" not in after
 

@@ -10,9 +10,14 @@ from duotrack import processor
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose files stand for those of the system that have the same names; empty at first."""
-    monkeypatch.setattr(processor, "Path", lambda path: tmp_path / Path(path).name)
+    """A folder that stands for the root of the file system; empty at first."""
+    monkeypatch.setattr(processor, "_ROOT", tmp_path)
     return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (16, "800000 50000\n", 16),
         (4, "", 4),
         (4, "nonsense\n", 4),
+        (4, "more nonsense\n", 4),
     ],
 )
 def test_affinity_and_quota_both_take_cores(
@@ -34,10 +40,44 @@ def test_affinity_and_quota_both_take_cores(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {*range(allowed)}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    write(machine / "proc/self/cgroup", "0::/\n")
     if quota is not None:
-        (machine / "cpu.max").write_text(quota)
+        write(machine / "sys/fs/cgroup/cpu.max", quota)
     assert processor.usable_cores() == cores
     assert processor.usable_threads() == min(cores, 4)
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "cores"),
+    [
+        # Version 2: the process's own group, and those above it.
+        ("0::/user/app\n", {"user/app/cpu.max": "300000 100000"}, 3),
+        ("0::/user/app\n", {"user/app/cpu.max": "max 100000", "user/cpu.max": "200000 100000"}, 2),
+        ("0::/user/app\n", {"user/app/cpu.max": "500000 100000", "user/cpu.max": "200000 100000"}, 2),
+        ("0::/user/app\n", {"user/cpu.max": "400000 100000", "other/cpu.max": "100000 100000"}, 4),  # not a neighbour's
+        ("0::/docker/0123\n", {"cpu.max": "200000 100000"}, 2),  # the host's name in a container
+        ("0::/../..\n", {"cpu.max": "200000 100000"}, 2),
+        # Version 1: two files, and the hierarchy that has the controller cpu.
+        ("5:devices:/\n4:cpu,cpuacct:/app\n", {"cpu/app/cpu.cfs_quota_us": "300000\n"}, 3),
+        ("5:devices:/\n4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n"}, 8),
+        ("4:cpu,cpuacct:/docker/0123\n", {"cpu/cpu.cfs_quota_us": "200000\n"}, 2),
+        ("5:cpuset:/app\n", {"cpu/cpu.cfs_quota_us": "200000\n"}, 8),
+        # Both: version 2 is there, but version 1 has the controller.
+        ("4:cpu:/app\n1:name=systemd:/app\n0::/app\n", {"cpu/app/cpu.cfs_quota_us": "100000\n"}, 1),
+        ("no such format\n\n", {}, 8),
+    ],
+)
+def test_control_groups_of_both_versions(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, groups: str, limits: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {*range(8)}, raising=False)
+    write(machine / "proc/self/cgroup", groups)
+    for name, text in limits.items():
+        path = machine / "sys/fs/cgroup" / name
+        write(path, text)
+        if path.name == "cpu.cfs_quota_us":
+            write(path.with_name("cpu.cfs_period_us"), "100000\n")
+    assert processor.usable_cores() == cores
 
 
 @pytest.mark.parametrize(("count", "cores"), [(6, 6), (None, 1)])
@@ -63,7 +103,7 @@ def test_where_there_is_no_affinity(
 )
 def test_instruction_sets(machine: Path, text: str | None, features: set[str]) -> None:
     if text is not None:
-        (machine / "cpuinfo").write_text(text)
+        write(machine / "proc/cpuinfo", text)
     assert processor.cpu_features() == features
 
 

@@ -2,7 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,9 @@ class Scripted:
     def template(self, crops: Pixels, box: Floats | None = None) -> int:
         self.shown.append((crops, box))
         return len(self.shown)
+
+    def join(self, states: Any) -> Any:
+        raise AssertionError("one target has nothing to join")
 
     def search(self, state: object, crops: Pixels) -> Maps:
         self.searched.append((state, crops))
@@ -258,7 +263,7 @@ def test_a_bad_box_changes_nothing(box: Any) -> None:
     np.testing.assert_allclose(tracker.update(grey()).box, (24, 14, 16, 16))  # the centre is that of cell (1, 1)
 
 
-# State. This session really looks: it finds the cell that is most like the middle of the template.
+# State. This session really looks: it finds the cells that are most like the middle of the templates.
 
 
 class Nearest:
@@ -267,13 +272,17 @@ class Nearest:
     search_size = 64
 
     def template(self, crops: Pixels, box: Floats | None = None) -> npt.NDArray[Any]:
-        return np.asarray(crops[:, 0, 12:20, 12:20].mean((1, 2)))
+        return np.asarray(crops[:, :, 12:20, 12:20].mean((2, 3)))
+
+    def join(self, states: Any) -> npt.NDArray[Any]:
+        return np.concatenate(states, axis=1)
 
     def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
-        cells = crops[:, 0].reshape(2, 16, 4, 16, 4, 3).mean((2, 4))
-        score = np.exp(-np.abs(cells - state[:, None, None]).mean((0, 3)) / 50).astype(np.float32)[None, None]
-        size, offset = (np.full((1, 2, 16, 16), value, np.float32) for value in (0.25, 0.5))
-        return Maps(score, size, offset, np.zeros((1, 4), np.float32))
+        batch = crops.shape[1]
+        cells = crops.reshape(2, batch, 16, 4, 16, 4, 3).mean((3, 5))
+        score = np.exp(-np.abs(cells - state[:, :, None, None]).mean((0, 4)) / 50).round(6).astype(np.float32)[:, None]
+        size, offset = (np.full((batch, 2, 16, 16), value, np.float32) for value in (0.25, 0.5))
+        return Maps(score, size, offset, np.zeros((batch, 4), np.float32))
 
 
 TARGETS = {"red": (40, 30), "green": (100, 60)}
@@ -390,9 +399,87 @@ def test_record_keeps_what_is_found(clip: Sequence, tmp_path: Path) -> None:
     np.testing.assert_array_equal(track.scores, [estimate.score for estimate in expected])
     assert len(track) == len(advanced) == 8
     assert (track.milliseconds > 0).all()
-    settings = {"backend": "nearest", "box": [40.0, 30.0, 16.0, 16.0]}
-    assert track.info == {**info, "settings": settings, "versions": {"duotrack": __version__}}
+    assert {name: track.info.pop(name) for name in ("settings", "versions")} == {
+        "settings": {"backend": "nearest", "box": [40.0, 30.0, 16.0, 16.0]},
+        "versions": {"duotrack": __version__},
+    }
+    stages = track.info.pop("stages")
+    assert [*stages] == ["decode", "crop", "network", "rest"]
+    assert all(milliseconds > 0 for milliseconds in stages.values())
+    assert track.info == info
     track.save(tmp_path, "walk")  # JSON can hold it
+
+
+class Slow(Nearest):
+    """Takes its time, and may be too slow for a reader that does not run ahead."""
+
+    def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
+        time.sleep(0.02)
+        return super().search(state, crops)
+
+
+def late(frames: Iterable[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        time.sleep(0.01)
+        yield frame
+
+
+def test_the_stages_of_a_record(clip: Sequence) -> None:
+    track = record(Tracker(Slow()), late(clip), box_of(0), {})
+    stages = track.info["stages"]
+    assert stages["decode"] >= 10
+    assert stages["network"] >= 20
+    assert stages["crop"] + stages["rest"] < 10
+    assert min(track.milliseconds[1:]) >= 20
+
+
+def test_frames_are_read_while_the_network_runs(clip: Sequence) -> None:
+    """By events, not by clocks: the second search waits until the frame after its own has been read."""
+    read = [threading.Event() for _ in range(len(clip))]
+
+    class Waiting(Nearest):
+        searches = 0
+
+        def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
+            self.searches += 1
+            following = min(self.searches + 1, len(read) - 1)
+            assert read[following].wait(timeout=30), "the next frame is not read before this one is done"
+            return super().search(state, crops)
+
+    def reading() -> Iterator[Frame]:
+        for index, frame in enumerate(clip):
+            read[index].set()
+            yield frame
+
+    session = Waiting()
+    assert len(record(Tracker(session), reading(), box_of(0), {})) == len(read) == session.searches + 1
+
+
+def test_a_record_of_one_frame(clip: Sequence) -> None:
+    track = record(Tracker(Nearest()), clip[:1], box_of(0), {})
+    assert len(track) == 1
+    assert [*track.info["stages"]] == ["decode"]  # nothing else was done
+
+
+def test_a_reader_that_fails_ends_the_record(clip: Sequence) -> None:
+    def broken() -> Iterator[Frame]:
+        yield from clip[:3]
+        raise OSError(5, "Input/output error", "visible/3.png")
+
+    advanced = []
+    with pytest.raises(OSError, match=r"visible/3\.png"):
+        record(Tracker(Nearest()), broken(), box_of(0), {}, lambda: advanced.append(1))
+    assert len(advanced) == 3
+    assert "duotrack-ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_an_interrupted_record_leaves_no_thread(clip: Sequence) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(Tracker(Nearest()), clip, box_of(0), {}, interrupt)
+    assert "duotrack-ahead" not in [thread.name for thread in threading.enumerate()]
 
 
 # Which session
@@ -439,14 +526,20 @@ def test_which_backend_is_taken(
 ) -> None:
     if graphs:
         (tmp_path / "model.onnx").touch()
-    session: Any = open_session(tmp_path, backend, device, threads=3)
+    session: Any = open_session(tmp_path, backend, device=device, threads=3)
     assert session.name == expected
-    assert session.options == ({"threads": 3} if expected == "onnx" else {"threads": 3, "device": device})
+    options = {"threads": 3, "precision": "fp32"}
+    assert session.options == (options if expected == "onnx" else {**options, "device": device})
+
+
+def test_the_precision_is_passed_on(tmp_path: Path, sessions: Any) -> None:
+    session: Any = open_session(tmp_path, "onnx", precision="int8")
+    assert session.options["precision"] == "int8"
 
 
 def test_an_unknown_backend(tmp_path: Path) -> None:
     unknown: Any = "tpu"
-    with pytest.raises(ValueError, match="auto, onnx or torch, not 'tpu'"):
+    with pytest.raises(ValueError, match="auto, onnx, torch or openvino, not 'tpu'"):
         open_session(tmp_path, unknown)
 
 

@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["Frame", "Sequence", "Tracker", "__version__"]
+__all__ = ["Frame", "MultiTracker", "Sequence", "Tracker", "__version__"]
 
 if TYPE_CHECKING:
     from duotrack.sequence import Frame, Sequence
-    from duotrack.tracking import Tracker
+    from duotrack.tracking import MultiTracker, Tracker
 else:
-    _HOME = {"Frame": "duotrack.sequence", "Sequence": "duotrack.sequence", "Tracker": "duotrack.tracking"}
+    _HOME = {
+        "Frame": "duotrack.sequence",
+        "MultiTracker": "duotrack.tracking",
+        "Sequence": "duotrack.sequence",
+        "Tracker": "duotrack.tracking",
+    }
 
     def __getattr__(name: str) -> object:
         if name not in _HOME:

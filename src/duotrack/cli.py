@@ -24,6 +24,8 @@ EXTRAS = {
     "safetensors": "torch",
     "yaml": "torch",
     "onnx": "torch",
+    "onnxscript": "torch",
+    "openvino": "openvino",
 }
 """Modules that the base installation lacks, and the extra that brings each."""
 
@@ -68,41 +70,57 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def track(options: argparse.Namespace) -> int:
-    """Tracks one object through a pair of folders or videos."""
+    """Tracks objects through a pair of folders or videos."""
     from statistics import median
 
     from duotrack import pretrained
     from duotrack.progress import bar, watched
     from duotrack.sequence import Sequence
-    from duotrack.tracking import Tracker, record
+    from duotrack.tracking import MultiTracker, record_all
 
     folder = pretrained.locate(options.weights)
     sequence = Sequence.open(options.visible, options.infrared, thermal_range=options.thermal_range)
-    tracker = Tracker.from_pretrained(folder, backend=options.backend, threads=options.threads)
+    tracker = MultiTracker.from_pretrained(
+        folder, backend=options.backend, precision=options.precision, threads=options.threads
+    )
     options.output.mkdir(parents=True, exist_ok=True)
 
     info = {
         "source": {"visible": str(options.visible), "infrared": str(options.infrared)},
         "thermal_range": options.thermal_range,
-        "weights": {"name": options.weights, "sha256": pretrained.sha256(folder / pretrained.WEIGHTS)},
+        "weights": {"name": options.weights, "sha256": pretrained.fingerprint(folder)},
+        "precision": options.precision,
     }
     with bar("tracking", len(sequence)) as advance:
-        result = record(tracker, sequence, options.box, info, advance)
+        tracks = record_all(tracker, sequence, options.box, info, advance)
 
-    name = options.name or sequence.name
-    written = {}
-    if options.video:  # before the track, so that an interrupted run has written nothing
+    several, name = len(tracks) > 1, options.name or sequence.name
+    names = [f"{name}-{number}" if several else name for number in range(1, len(tracks) + 1)]
+    paths: dict[str, list[Path]] = {}
+    if options.video:  # before the tracks, so that an interrupted run has written nothing
         from duotrack import visualize
 
-        written["video"] = options.output / f"{name}.mp4"
+        paths["video"] = [options.output / f"{name}.mp4" for name in names]
         fps = sequence.fps or 30.0
-        visualize.write_video(written["video"], watched("drawing", sequence), result.boxes, result.scores, fps=fps)
-    written["track"] = result.save(options.output, name)
+        for path, result in zip(paths["video"], tracks, strict=True):
+            visualize.write_video(path, watched("drawing", sequence), result.boxes, result.scores, fps=fps)
+    paths["track"] = [result.save(options.output, name) for name, result in zip(names, tracks, strict=True)]
+
+    milliseconds, stages = tracks[0].milliseconds, tracks[0].info["stages"]
+    speed = 1000 * len(milliseconds) / milliseconds.sum()
     if options.json:
-        figures = {"frames": len(result), "median_milliseconds": median(result.milliseconds.tolist())}
-        print(_json({kind: str(path) for kind, path in written.items()} | figures))
+        written = {kind: [str(path) for path in of_kind] for kind, of_kind in paths.items()}
+        figures = {
+            "frames": len(milliseconds),
+            "median_milliseconds": median(milliseconds.tolist()),
+            "frames_per_second": float(speed),
+            "stages": stages,
+        }
+        print(_json((written if several else {kind: path for kind, (path,) in written.items()}) | figures))
     else:
-        print(*written.values(), sep="\n")
+        print(*(path for of_kind in paths.values() for path in of_kind), sep="\n")
+        shown = ", ".join(f"{stage} {usual:.1f}" for stage, usual in stages.items())
+        print(f"{speed:.1f} frames a second; milliseconds of a frame: {shown}", file=sys.stderr)
     return 0
 
 
@@ -113,7 +131,7 @@ def test(options: argparse.Namespace) -> int:
 
     from duotrack.evaluation.run import RUN, Pretrained, run_tracker
 
-    tracker = Pretrained(options.weights, options.backend, options.threads)
+    tracker = Pretrained(options.weights, options.backend, options.precision, options.threads)
     outcome = run_tracker(
         tracker,
         tracker.about(),
@@ -254,7 +272,9 @@ def vot(options: argparse.Namespace) -> int:
     from duotrack.tracking import Tracker
     from duotrack.vot import connect, serve
 
-    tracker = Tracker.from_pretrained(options.weights, backend=options.backend, threads=options.threads)
+    tracker = Tracker.from_pretrained(
+        options.weights, backend=options.backend, precision=options.precision, threads=options.threads
+    )
     with connect() as (requests, replies):
         serve(tracker, requests, replies)
     return 0
@@ -281,6 +301,75 @@ def weights_info(options: argparse.Namespace) -> int:
 
     facts = weights.describe(options.weights)
     print(_json(facts) if options.json else _lines(facts))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Turns weights into ONNX graphs."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from duotrack import pretrained, samples
+    from duotrack.export import export_onnx
+    from duotrack.quantization import quantize
+    from duotrack.verification import check, check_int8
+
+    eight_bits = options.precision == "int8"
+    if bool(options.calibrate) != bool(options.box):
+        return _fail("--calibrate VISIBLE INFRARED and --box X,Y,W,H go together", status=2)
+    if options.calibrate and not eight_bits:
+        return _fail("--calibrate is for --precision int8", status=2)
+    folder = pretrained.locate(options.weights)
+    # What came with the package stays as it is.
+    output = options.output or (Path(options.weights) if options.weights in pretrained.shipped() else folder)
+    print(f"exporting to {output} (minutes for a large network)", file=sys.stderr, flush=True)
+    export_onnx(folder, output)
+    names = [pretrained.TEMPLATE_GRAPH, pretrained.SEARCH_GRAPH]
+    checks = []
+    if eight_bits or options.check:
+        # Every other crop of the demo clip calibrates, the others check.
+        crops = samples.of_demo_clip(pretrained.read_config(folder))
+    if options.check:
+        print("checking against PyTorch", file=sys.stderr, flush=True)
+        checks.append(check(folder, output, crops[1::2]))
+    if eight_bits:
+        if options.calibrate:
+            visible, infrared = options.calibrate
+            calibration = samples.of_clip(output, visible, infrared, options.box)
+        else:
+            calibration = crops[::2]
+        print(f"calibrating with {len(calibration)} pairs of crops", file=sys.stderr, flush=True)
+        quantize(output, calibration)
+        names.append(pretrained.INT8_GRAPH)
+        if options.check:
+            checks.append(check_int8(output, crops[1::2]))
+    paths = [str(output / name) for name in names]
+    if options.json:
+        print(_json({"files": paths, "checks": [asdict(found) for found in checks]}))
+    else:
+        print(*paths, *checks, sep="\n")
+    failed = [found.precision for found in checks if not found.passed]
+    return _fail(f"not within tolerance: {', '.join(failed)}; the files are there to be looked into") if failed else 0
+
+
+def profile(options: argparse.Namespace) -> int:
+    """Says what tracking costs on this machine."""
+    from dataclasses import asdict
+    from functools import partial
+
+    import duotrack.profile
+
+    found = duotrack.profile.measure(
+        options.weights,
+        backend=options.backend,
+        precision=options.precision,
+        threads=options.threads,
+        targets=options.targets,
+        frames=options.frames,
+        size=options.size,
+        say=partial(print, file=sys.stderr, flush=True),
+    )
+    print(_json(asdict(found)) if options.json else duotrack.profile.text(found))
     return 0
 
 
@@ -318,7 +407,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "track",
         track,
-        "track one object through any pair of folders or videos",
+        "track objects through any pair of folders or videos",
         "Nothing was written. The same command starts again.",
     )
     command.add_argument("visible", type=_path, metavar="VISIBLE", help="folder of images, or a video")
@@ -326,17 +415,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--box",
         type=_numbers("X,Y,W,H"),
+        action="append",
         required=True,
         metavar="X,Y,W,H",
         help="the object in the first frame: left, top, width, height in pixels of the visible image "
-        "(where X is negative: --box=-8,40,24,32)",
+        "(where X is negative: --box=-8,40,24,32); several times for several objects, whose files are then numbered",
     )
     command.add_argument("--weights", default="duotrack-tiny", metavar="W", help="name or folder [duotrack-tiny]")
     command.add_argument("--output", type=_path, default="tracks", metavar="DIR", help="[tracks]")
     command.add_argument("--name", type=_plain_name, help="of the files that are written [that of the sequence]")
     command.add_argument("--video", action="store_true", help="also write a video with the boxes")
-    command.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="[auto]")
-    command.add_argument("--threads", type=_positive, metavar="N", help="CPU threads [as many as there are cores]")
+    _runtime(command)
     command.add_argument(
         "--thermal-range",
         type=_numbers("LOW,HIGH"),
@@ -368,14 +457,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--subset", type=_names, metavar="NAMES", help="only these sequences: A,B,C or a file with a name a line"
     )
-    command.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="[auto]")
-    command.add_argument(
-        "--threads",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="CPU threads of each process; a setting of the run [1]",
-    )
+    _runtime(command, threads=1)
     command.add_argument("--json", action="store_true", help="print what has come of it as JSON")
 
     command = _command(commands, "evaluate", evaluate, "score the raw results of trackers on a benchmark")
@@ -479,8 +561,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "vot", vot, "track for the VOT toolkit, which starts this command itself")
     command.add_argument("--weights", default="duotrack-tiny", metavar="W", help="name or folder [duotrack-tiny]")
-    command.add_argument("--backend", choices=["auto", "onnx", "torch"], default="auto", help="[auto]")
-    command.add_argument("--threads", type=_positive, metavar="N", help="CPU threads [as many as there are cores]")
+    _runtime(command)
 
     weights = commands.add_parser("weights", help="import published checkpoints; say what a weights folder holds")
     actions = weights.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -500,9 +581,53 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print it as JSON")
 
+    command = _command(commands, "export", export, "turn weights into ONNX graphs that run without PyTorch")
+    command.add_argument(
+        "weights", nargs="?", default="duotrack-tiny", metavar="WEIGHTS", help="name or folder [duotrack-tiny]"
+    )
+    command.add_argument("--format", choices=["onnx"], default="onnx", help="[onnx]")
+    command.add_argument(
+        "--precision", choices=["fp32", "int8"], default="fp32", help="int8 adds a search graph in 8 bits [fp32]"
+    )
+    command.add_argument(
+        "--calibrate",
+        nargs=2,
+        type=_path,
+        metavar=("VISIBLE", "INFRARED"),
+        help="int8: a clip like those that it will see, tracked from --box [the demo clip]",
+    )
+    command.add_argument("--box", type=_numbers("X,Y,W,H"), metavar="X,Y,W,H", help="the object in its first frame")
+    command.add_argument(
+        "--output", type=_path, metavar="DIR", help="[the weights folder; for shipped weights a new one of their name]"
+    )
+    command.add_argument("--check", action="store_true", help="compare with PyTorch on real crops; fail if they differ")
+    command.add_argument("--json", action="store_true", help="print what was written and found as JSON")
+
+    command = _command(commands, "profile", profile, "say what tracking costs on this machine")
+    command.add_argument(
+        "weights",
+        nargs="?",
+        default="duotrack-tiny",
+        metavar="WEIGHTS_OR_PRESET",
+        help="name, folder, or a preset for random weights: ckd-base [duotrack-tiny]",
+    )
+    _runtime(command)
+    command.add_argument("--targets", type=_positive, default=1, metavar="N", help="followed at once [1]")
+    command.add_argument("--frames", type=_positive, default=100, metavar="N", help="to measure [100]")
+    command.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="of the frames [640x480]")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+
     command = _command(commands, "doctor", doctor, "say what this installation can do")
     command.add_argument("--json", action="store_true", help="print it as JSON")
     return top
+
+
+def _runtime(command: argparse.ArgumentParser, threads: int | None = None) -> None:
+    """The options that choose what a network runs on."""
+    command.add_argument("--backend", choices=["auto", "onnx", "torch", "openvino"], default="auto", help="[auto]")
+    command.add_argument("--precision", choices=["fp32", "bf16", "int8"], default="fp32", help="[fp32]")
+    what = f"of each process; a setting of the run [{threads}]" if threads else "[as many as there are cores, up to 4]"
+    command.add_argument("--threads", type=_positive, default=threads, metavar="N", help=f"CPU threads {what}")
 
 
 def _command(
@@ -595,17 +720,18 @@ def _plain_name(text: str) -> str:
     return text
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, height = _numbers("W,H")(text)
-    if not (width.is_integer() and height.is_integer() and min(width, height) > 0):
-        raise argparse.ArgumentTypeError(f"whole numbers W,H above 0 are needed, not {text!r}")
-    return int(width), int(height)
-
-
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"a whole number above 0 is needed, not {text!r}")
     return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.replace("x", ",").partition(",")
+    try:
+        return _positive(width), _positive(height)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"width and height such as 640x480 are needed, not {text!r}") from None
 
 
 # How they speak

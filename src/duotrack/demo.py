@@ -70,10 +70,14 @@ def run(output: Path) -> Demo:
     return Demo(video, track.save(output, "demo"), plot)
 
 
+def targets() -> list[str]:
+    """The people of the clip whose tracks are known."""
+    return list(_about())
+
+
 def facts(target: str) -> dict[str, Any]:
     """What is known of a target of the clip: where a tracker best starts, when smoke hides it, and so on."""
-    targets: dict[str, dict[str, Any]] = json.loads((CLIP / "tracks.json").read_text(encoding="utf-8"))["targets"]
-    return targets[target]
+    return _about()[target]
 
 
 def ground_truth(target: str, frames: int) -> npt.NDArray[np.float64]:
@@ -82,3 +86,8 @@ def ground_truth(target: str, frames: int) -> npt.NDArray[np.float64]:
     truth = np.full((frames, 4), np.nan)
     truth[annotated.frames] = annotated.boxes
     return truth
+
+
+def _about() -> dict[str, dict[str, Any]]:
+    targets: dict[str, dict[str, Any]] = json.loads((CLIP / "tracks.json").read_text(encoding="utf-8"))["targets"]
+    return targets

@@ -16,7 +16,17 @@ from typing import Literal
 from duotrack import __version__
 from duotrack.processor import cpu_features, usable_cores
 
-Backend = Literal["onnx", "torch"]
+Backend = Literal["onnx", "torch", "openvino"]
+Precision = Literal["fp32", "bf16", "int8"]
+
+SESSIONS: tuple[tuple[Backend, Precision], ...] = (
+    ("onnx", "fp32"),
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+)
+"""What may track here, by runtime and precision. The demo needs the first."""
 
 MODEL = "duotrack-tiny"
 ASSETS = Path(__file__).parent / "assets"
@@ -40,7 +50,7 @@ CPU_FEATURES = {
 
 @dataclass(frozen=True)
 class SessionCheck:
-    """Whether one runtime tracks with the shipped model here: median milliseconds a frame, or why it does not."""
+    """Whether a runtime tracks in a precision with the shipped model: median milliseconds a frame, or why not."""
 
     milliseconds: float | None
     error: str | None
@@ -76,9 +86,9 @@ class Report:
             rows.append((package, found or f"not installed: {_remedy(package)}"))
         for asset, there in self.assets.items():
             rows.append((asset, "there" if there else "missing"))
-        for backend, check in self.sessions.items():
+        for session, check in self.sessions.items():
             works = f"works, {check.milliseconds:.1f} ms a frame" if check.milliseconds else f"does not: {check.error}"
-            rows.append((f"{backend} session", works))
+            rows.append((session, works))
         return "\n".join(f"{name:<20} {value}" for name, value in rows)
 
 
@@ -95,8 +105,8 @@ def examine() -> Report:
         for asset, found in assets.items()
         if not found
     ]
-    sessions: dict[str, SessionCheck] = {"onnx": _check("onnx"), "torch": _check("torch")}
-    if not problems and (error := sessions["onnx"].error):
+    sessions = {f"{backend} {precision}": _check(backend, precision) for backend, precision in SESSIONS}
+    if not problems and (error := sessions["onnx fp32"].error):
         problems.append(f"onnxruntime does not run the shipped model ({error}): pip install --upgrade onnxruntime")
     if packages["av"] and not _encodes_h264():
         problems.append("this build of PyAV cannot write H.264: pip install --force-reinstall --only-binary av av")
@@ -132,14 +142,14 @@ def _has_clip() -> bool:
     return all((folder / f"{modality}.mp4").is_file() for modality in ("visible", "infrared"))
 
 
-def _check(backend: Backend) -> SessionCheck:
+def _check(backend: Backend, precision: Precision) -> SessionCheck:
     try:
-        return SessionCheck(milliseconds=_milliseconds(backend), error=None)
+        return SessionCheck(milliseconds=_milliseconds(backend, precision), error=None)
     except Exception as error:  # whatever a broken runtime raises belongs in the report
         return SessionCheck(milliseconds=None, error=str(error) or type(error).__name__)
 
 
-def _milliseconds(backend: Backend, frames: int = 8) -> float:
+def _milliseconds(backend: Backend, precision: Precision, frames: int = 8) -> float:
     """Median time of a frame, tracking noise."""
     import numpy as np
 
@@ -148,7 +158,7 @@ def _milliseconds(backend: Backend, frames: int = 8) -> float:
 
     visible, infrared = np.random.default_rng(0).integers(0, 256, (2, 240, 320, 3), np.uint8)
     frame = Frame(visible, infrared)
-    tracker = Tracker.from_pretrained(MODEL, backend=backend)
+    tracker = Tracker.from_pretrained(MODEL, backend=backend, precision=precision)
     tracker.initialize(frame, (140.0, 90.0, 40.0, 60.0))
     return 1000 * median(_seconds(lambda: tracker.update(frame)) for _ in range(frames))
 

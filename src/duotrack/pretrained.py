@@ -4,6 +4,7 @@
     model.safetensors    the weights
     model.onnx           the search graph, and
     model_template.onnx  the template graph made from them: what tracks without torch (optional)
+    model.int8.onnx      the search graph in 8 bits (optional)
     training.json        where the weights come from (optional)
 
 Only a folder with a ``config.json`` is a weights folder: it is the last file to be written.
@@ -23,6 +24,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SEARCH_GRAPH = "model.onnx"
 TEMPLATE_GRAPH = "model_template.onnx"
+INT8_GRAPH = "model.int8.onnx"
 TRAINING = "training.json"
 
 FORMAT = 1
@@ -98,6 +100,34 @@ def read_config(folder: str | Path) -> WeightsInfo:
 def config_text(info: WeightsInfo) -> str:
     """The text of a ``config.json`` that :func:`read_config` reads back."""
     return json.dumps(configuration.plain(_ConfigFile(FORMAT, info.model, info.crops)), indent=2) + "\n"
+
+
+def check_origin(folder: Path, origins: set[str]) -> None:
+    """Graphs must come from the weights that lie beside them; where only graphs are, from the same weights.
+
+    Args:
+        folder: the weights folder.
+        origins: the hashes of weights that the graphs name.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    weights = folder / WEIGHTS
+    if len(origins) != 1 or (weights.is_file() and origins != {sha256(weights)}):
+        raise ValueError(
+            f"the ONNX graphs in {folder} were not made from the {WEIGHTS} beside them; export them again, "
+            "or use the torch backend"
+        )
+
+
+def fingerprint(folder: Path) -> str:
+    """Which weights a folder holds: the SHA-256 of ``model.safetensors``, or of the search graph where only graphs are.
+
+    Raises:
+        FileNotFoundError: if neither is there.
+    """
+    weights, graph = folder / WEIGHTS, folder / SEARCH_GRAPH
+    return sha256(graph if graph.is_file() and not weights.is_file() else weights)
 
 
 def sha256(path: str | Path) -> str:

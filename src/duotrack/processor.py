@@ -1,17 +1,17 @@
 """The processor that this process runs on. Standard library only: the doctor asks where nothing else is installed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+_ROOT = Path("/")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those of the machine, less what affinity and the container's quota take."""
+    """Cores that this process may use: those of the machine, less what affinity and control groups take."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores  # no control groups here: the affinity decides
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    # A part of a core is none: a third thread on two and a half would be waited for half of the time.
+    return max(1, min([cores, *(int(quota) for quota in _quotas())]))
 
 
 def usable_threads() -> int:
@@ -21,9 +21,43 @@ def usable_threads() -> int:
 
 def cpu_features() -> set[str]:
     """The instruction sets, as Linux names them; empty where it does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
+    lines = _read(_ROOT / "proc/cpuinfo").splitlines()
     line = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return set(line.partition(":")[2].split())
+
+
+def has_bf16() -> bool:
+    """Whether the processor computes in bfloat16, as far as the system tells, and does not only imitate it."""
+    return bool(cpu_features() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _quotas() -> Iterator[float]:
+    """Cores' worth of time that control groups leave to this process: every group's that it is in and that has a limit.
+
+    ``/proc/self/cgroup`` has a line ``number:controllers:group`` for each hierarchy. That of version 2 names no
+    controllers; of version 1 counts that of ``cpu``. The limits of the groups above hold too. In a container the name
+    may be the host's and mean nothing here; the limit then stands at the top.
+    """
+    for line in _read(_ROOT / "proc/self/cgroup").splitlines():
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = _ROOT / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        folder = top / group.strip("/")
+        for place in (folder, *folder.parents):
+            if controllers:
+                limit = [_read(place / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+            else:
+                limit = _read(place / "cpu.max").split()
+            if len(limit) == 2 and all(value.strip().isdecimal() for value in limit):  # not "max", not -1
+                yield int(limit[0]) / int(limit[1])
+            if place == top:
+                break
+
+
+def _read(path: Path) -> str:
+    """The text of one of the system's files; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,27 +1,38 @@
-"""The tracker: it carries a box from frame to frame through a session.
+"""The trackers: they carry boxes from frame to frame through a session.
 
     template crops around the first box --session--> what to look for, once
     search crops around the last box --session--> score map * window --> the cell of the target --> its box
 
-All state of a track is here; sessions and networks hold none.
+:class:`Tracker` follows one target, :class:`MultiTracker` any number in one pass of the network. All state of a track
+is here; sessions and networks hold none.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cache
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from duotrack import __version__, pretrained
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
+from duotrack.pipeline import ahead
 from duotrack.results import Track
-from duotrack.sequence import Frame, Sequence, check_box
-from duotrack.sessions.base import Maps, Session
+from duotrack.sequence import Frame, check_box
+from duotrack.sessions.base import Floats, Maps, Pixels, Precision, Session
 
-Backend = Literal["auto", "onnx", "torch"]
+Backend = Literal["auto", "onnx", "torch", "openvino"]
+
+TargetId = int | str
+"""What a target is called among others."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,36 +47,25 @@ class Estimate:
     score: float
 
 
-class Tracker:
-    """Follows one target through frames of both cameras."""
+class Stages(NamedTuple):
+    """Milliseconds of an update by stage: cutting crops, the network, and the rest (window, peaks, mapping back)."""
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        search_factor: float = 4.0,
-        template_factor: float = 2.0,
-        padding: Padding = "zero",
-        window: float = 1.0,
-    ) -> None:
-        """Makes a tracker over a session.
+    crop: float
+    network: float
+    rest: float
 
-        Args:
-            session: a network on some runtime (:mod:`duotrack.sessions`); trackers may share one.
-            search_factor: side of the search window over the size of the last box.
-            template_factor: side of the template window over the size of the first box.
-            padding: what stands beyond image borders, as in the network's training.
-            window: power of the Hann window on the score map; higher trusts the last position more.
-        """
-        self.session = session
-        self._search_factor = search_factor
-        self._template_factor = template_factor
-        self._padding = padding
-        self._window_power = window
-        self._window: npt.NDArray[np.float32] | None = None
-        self._template: object = None
-        self._size: tuple[int, int] | None = None
-        self._box: Box = np.zeros(4)
+
+@dataclass(eq=False, repr=False)
+class _Loop:
+    """What one target and many have in common: how a session is shown targets and asked for them."""
+
+    session: Session
+    _: KW_ONLY
+    search_factor: float = 4.0
+    template_factor: float = 2.0
+    padding: Padding = "zero"
+    window: float = 1.0
+    stages: Stages = field(default=Stages(0.0, 0.0, 0.0), init=False)
 
     @classmethod
     def from_pretrained(
@@ -73,31 +73,103 @@ class Tracker:
         weights: str | Path = "duotrack-tiny",
         *,
         backend: Backend = "auto",
+        precision: Precision = "fp32",
         device: str | None = None,
         threads: int | None = None,
-    ) -> "Tracker":
+    ) -> Self:
         """A tracker with the weights of a folder, set up as in their training.
 
         Args:
             weights: the name of shipped weights or a weights folder.
-            backend: ``onnx``, ``torch``, or ``auto``: onnx on a CPU where the folder has the graphs, else torch.
+            backend: ``onnx``, ``torch``, ``openvino``, or ``auto``: onnx on a CPU where the folder has the graphs, else
+                torch.
+            precision: what the network computes in: ``fp32``, ``bf16`` (torch, openvino) or ``int8`` (onnx).
             device: of the torch backend, such as ``cuda:0``; by default a GPU where there is one.
             threads: of the runtime; by default as many as pay.
 
         Raises:
             FileNotFoundError: if there are no such weights.
-            ModuleNotFoundError: if the torch backend is needed and PyTorch is not installed.
-            ValueError: if the folder is damaged or the backend unknown.
+            ModuleNotFoundError: if the backend's runtime is not installed.
+            ValueError: if the folder is damaged, or the backend unknown or without this precision.
         """
         folder = pretrained.locate(weights)
         _, crops = pretrained.read_config(folder)
         return cls(
-            open_session(folder, backend, device, threads),
+            open_session(folder, backend, precision, device, threads),
             search_factor=crops.search_factor,
             template_factor=crops.template_factor,
             padding=crops.padding,
             window=crops.window,
         )
+
+    def _show(self, frame: Frame, box: Box) -> Any:
+        """Shows the session a target; returns what to look for."""
+        size = self.session.template_size
+        crops, (factor,) = self._crops([frame], [box], self.template_factor, size)
+        target = box_in_crop(box, box, factor, size).astype(np.float32)
+        return self.session.template(crops, target[None])
+
+    def _find(self, state: Any, frames: Sequence[Frame], boxes: Sequence[Box]) -> list[Estimate]:
+        """Looks for the targets of a state, each in its frame and around its last box."""
+        size = self.session.search_size
+        started = time.perf_counter()
+        crops, factors = self._crops(frames, boxes, self.search_factor, size)
+        cut = time.perf_counter()
+        maps = self.session.search(state, crops)
+        searched = time.perf_counter()
+        estimates = [
+            Estimate(clip_box(box_in_image(peak, box, factor, size), *frame.size), score)
+            for frame, box, factor, (peak, score) in zip(frames, boxes, factors, self._peaks(maps), strict=True)
+        ]
+        self.stages = Stages(*(1000 * s for s in (cut - started, searched - cut, time.perf_counter() - searched)))
+        return estimates
+
+    def _crops(
+        self, frames: Sequence[Frame], boxes: Sequence[Box], factor: float, size: int
+    ) -> tuple[Pixels, list[float]]:
+        """The same windows of both images, one for each target, (2, B, size, size, 3), and their resize factors."""
+        crops = np.empty((2, len(boxes), size, size, 3), np.uint8)
+        factors = []
+        for target, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
+            crops[0, target], resize_factor = crop(frame.visible, box, factor, size, self.padding)
+            crops[1, target], _ = crop(frame.infrared, box, factor, size, self.padding)
+            factors.append(resize_factor)
+        return crops, factors
+
+    def _peaks(self, maps: Maps) -> Iterator[tuple[Box, float]]:
+        """For each target the box (cx, cy, w, h, in crop sides) and raw score at the peak of the windowed score map."""
+        score = maps.score[:, 0]
+        grid = score.shape[-1]
+        windowed = score * _window(grid, self.window)
+        rows, cols = np.divmod(windowed.reshape(len(score), -1).argmax(1), grid)
+        targets = np.arange(len(score))
+        centers = (np.stack([cols, rows], 1) + maps.offset[targets, :, rows, cols]) / grid
+        boxes = np.concatenate([centers, maps.size[targets, :, rows, cols]], 1).astype(np.float64)
+        return zip(boxes, score[targets, rows, cols].tolist(), strict=True)
+
+
+@cache
+def _window(grid: int, power: float) -> Floats:
+    """What the score map is multiplied with, (grid, grid)."""
+    return hann(grid) ** np.float32(power)
+
+
+@dataclass(eq=False, repr=False)
+class Tracker(_Loop):
+    """Follows one target through frames of both cameras.
+
+    Attributes:
+        session: a network on some runtime (:mod:`duotrack.sessions`); trackers may share one.
+        search_factor: side of the search window over the size of the last box.
+        template_factor: side of the template window over the size of the first box.
+        padding: what stands beyond image borders, as in the network's training.
+        window: power of the Hann window on the score map; higher trusts the last position more.
+        stages: what the last update took.
+    """
+
+    _template: Any = field(default=None, init=False)
+    _size: tuple[int, int] | None = field(default=None, init=False)
+    _box: Box = field(default_factory=lambda: np.zeros(4), init=False)
 
     def initialize(self, frame: Frame, box: npt.ArrayLike) -> None:
         """Shows the target: a frame and its box there, x, y, w, h in pixels of the visible image.
@@ -105,12 +177,9 @@ class Tracker:
         Raises:
             ValueError: if the box is not a box in this frame.
         """
-        self._box = check_box(box, frame.size)
-        self._size = frame.size
-        size = self.session.template_size
-        crops, factor = self._crops(frame, self._template_factor, size)
-        target = box_in_crop(self._box, self._box, factor, size).astype(np.float32)
-        self._template = self.session.template(crops, target[None])
+        box = check_box(box, frame.size)
+        self._template = self._show(frame, box)
+        self._box, self._size = box, frame.size
 
     def update(self, frame: Frame) -> Estimate:
         """Finds the target in the next frame.
@@ -123,42 +192,143 @@ class Tracker:
             raise RuntimeError("show the target first: tracker.initialize(frame, box)")
         if frame.size != self._size:
             raise ValueError(f"the track began with frames of {self._size} pixels, not {frame.size}")
-        size = self.session.search_size
-        crops, factor = self._crops(frame, self._search_factor, size)
-        maps = self.session.search(self._template, crops)
-        box, score = self._read(maps)
-        self._box = clip_box(box_in_image(box, self._box, factor, size), *self._size)
-        return Estimate(self._box.copy(), score)
+        (estimate,) = self._find(self._template, [frame], [self._box])
+        self._box = estimate.box.copy()
+        return estimate
 
-    def run(self, sequence: Sequence, box: npt.ArrayLike) -> Iterator[Estimate]:
-        """Follows a target through a sequence, one estimate a frame; the first is the given box."""
-        for index, frame in enumerate(sequence):
+    def run(self, frames: Iterable[Frame], box: npt.ArrayLike) -> Iterator[Estimate]:
+        """Follows a target through frames, such as a sequence; one estimate each, the first is the given box."""
+        for index, frame in enumerate(frames):
             if index == 0:
                 self.initialize(frame, box)
                 yield Estimate(self._box.copy(), 1.0)
             else:
                 yield self.update(frame)
 
-    def _crops(self, frame: Frame, factor: float, size: int) -> tuple[npt.NDArray[np.uint8], float]:
-        """The same window of both images, (2, 1, size, size, 3), and its resize factor."""
-        visible, resize_factor = crop(frame.visible, self._box, factor, size, self._padding)
-        infrared, _ = crop(frame.infrared, self._box, factor, size, self._padding)
-        return np.stack([visible, infrared])[:, None], resize_factor
 
-    def _read(self, maps: Maps) -> tuple[Box, float]:
-        """The box (cx, cy, w, h, in crop sides) and raw score at the peak of the windowed score map."""
-        score = maps.score[0, 0]
-        grid = score.shape[0]
-        if self._window is None or len(self._window) != grid:
-            self._window = hann(grid) ** np.float32(self._window_power)
-        row, col = divmod(int(np.argmax(score * self._window)), grid)
-        center = (np.array([col, row]) + maps.offset[0, :, row, col]) / grid
-        return np.concatenate([center, maps.size[0, :, row, col]]).astype(np.float64), float(score[row, col])
+@dataclass(eq=False)
+class _Target:
+    """One of many: its last box, the size of its frames, and what to look for."""
+
+    box: Box
+    size: tuple[int, int]
+    template: Any
+
+
+@dataclass(eq=False, repr=False)
+class MultiTracker(_Loop):
+    """Follows any number of targets, which come and go, with one pass of the network for all of them.
+
+    Each target is found as a :class:`Tracker` of its own would find it, but for the rounding of floats: a runtime may
+    sum in another order for another batch, which changes the maps by some 1e-6. On a CPU the network takes as long for
+    N targets in one pass as in N; what is shared there is reading the frame.
+
+        tracker = MultiTracker.from_pretrained()
+        walker = tracker.add(frame, (x, y, w, h))
+        dog = tracker.add(frame, (x, y, w, h))
+        estimates = tracker.update(frame)            # {walker: ..., dog: ...}, both in this frame
+        tracker.remove(dog)
+
+    Targets may live in different streams: ``tracker.update({"left": frame, "right": other})`` looks for each named
+    target in the frame that stands by its name, and leaves the others as they are.
+
+    Attributes: those of :class:`Tracker`.
+    """
+
+    _targets: dict[TargetId, _Target] = field(default_factory=dict, init=False)
+    _numbers: Iterator[int] = field(default_factory=count, init=False)
+    _joined: tuple[list[_Target], Any] = field(default_factory=lambda: ([], None), init=False)
+
+    @property
+    def targets(self) -> tuple[TargetId, ...]:
+        """What is followed, in the order in which it was added."""
+        return tuple(self._targets)
+
+    def add(self, frame: Frame, box: npt.ArrayLike, name: TargetId | None = None) -> TargetId:
+        """Shows a new target: a frame and its box there, x, y, w, h in pixels of the visible image.
+
+        Args:
+            frame: any frame of the target's stream.
+            box: the target in it.
+            name: how it is to be called; by default targets are counted, and no number comes twice.
+
+        Returns:
+            The name.
+
+        Raises:
+            ValueError: if the box is not a box in this frame, or another target has the name.
+        """
+        if name in self._targets:
+            raise ValueError(f"a target {name!r} is being followed: give another name, or remove it first")
+        if name is None:
+            name = next(number for number in self._numbers if number not in self._targets)
+        box = check_box(box, frame.size)
+        self._targets[name] = _Target(box, frame.size, self._show(frame, box))
+        return name
+
+    def remove(self, name: TargetId) -> None:
+        """Follows a target no longer.
+
+        Raises:
+            ValueError: if there is no such target.
+        """
+        self._require(name)
+        del self._targets[name]
+        self._joined = [], None  # holds its template, too
+
+    def update(self, frames: Frame | Mapping[TargetId, Frame]) -> dict[TargetId, Estimate]:
+        """Finds targets in their next frames.
+
+        Args:
+            frames: one for all targets, or for each target to be found its own. One frame may serve several.
+
+        Returns:
+            An estimate for each target that had a frame.
+
+        Raises:
+            ValueError: if there is no such target, or a frame has another size than the target's first; then no
+                target has moved.
+        """
+        if isinstance(frames, Frame):
+            frames = dict.fromkeys(self._targets, frames)
+        for name, frame in frames.items():
+            self._require(name)
+            if frame.size != self._targets[name].size:
+                began = self._targets[name].size
+                raise ValueError(f"the track of target {name!r} began with frames of {began} pixels, not {frame.size}")
+        targets = [self._targets[name] for name in frames]
+        if not targets:
+            return {}
+        if targets != self._joined[0]:
+            self._joined = targets, self.session.join([target.template for target in targets])
+        estimates = self._find(self._joined[1], list(frames.values()), [target.box for target in targets])
+        for target, estimate in zip(targets, estimates, strict=True):
+            target.box = estimate.box.copy()
+        return dict(zip(frames, estimates, strict=True))
+
+    def run(
+        self, frames: Iterable[Frame], boxes: Mapping[TargetId, npt.ArrayLike]
+    ) -> Iterator[dict[TargetId, Estimate]]:
+        """Follows named targets of the first frame through all; whatever was followed before is forgotten."""
+        for index, frame in enumerate(frames):
+            if index == 0:
+                for name in self.targets:
+                    self.remove(name)
+                for name, box in boxes.items():
+                    self.add(frame, box, name)
+                yield {name: Estimate(target.box.copy(), 1.0) for name, target in self._targets.items()}
+            else:
+                yield self.update(frame)
+
+    def _require(self, name: TargetId) -> None:
+        if name not in self._targets:
+            known = ", ".join(map(repr, self._targets)) or "none"
+            raise ValueError(f"no target {name!r} is being followed; there are: {known}")
 
 
 def record(
     tracker: Tracker,
-    sequence: Sequence,
+    sequence: Iterable[Frame],
     box: npt.ArrayLike,
     info: Mapping[str, Any],
     advance: Callable[[], None] = lambda: None,
@@ -173,44 +343,104 @@ def record(
         advance: called after each frame.
 
     Returns:
-        Boxes, scores and the milliseconds of each frame, reading it included.
+        Boxes, scores and the milliseconds of each frame, reading it included. Its ``info`` gains ``stages``, the median
+        milliseconds of reading a frame (``decode``) and of the :class:`Stages` of an update.
     """
-    boxes, scores, milliseconds = [], [], []
+    estimates, milliseconds, stages = _watched(tracker, lambda frames: tracker.run(frames, box), sequence, advance)
+    return _track(tracker, box, estimates, milliseconds, {**info, "stages": stages})
+
+
+def record_all(
+    tracker: MultiTracker,
+    sequence: Iterable[Frame],
+    boxes: Sequence[npt.ArrayLike],
+    info: Mapping[str, Any],
+    advance: Callable[[], None] = lambda: None,
+) -> list[Track]:
+    """As :func:`record`, for several targets at once: a track for each box, with the milliseconds of all together."""
+    named = dict[TargetId, npt.ArrayLike](enumerate(boxes))
+    estimates, milliseconds, stages = _watched(tracker, lambda frames: tracker.run(frames, named), sequence, advance)
+    info = {**info, "stages": stages, "targets": len(boxes)}
+    return [_track(tracker, box, [row[name] for row in estimates], milliseconds, info) for name, box in named.items()]
+
+
+def _watched(
+    tracker: _Loop,
+    run: Callable[[Iterator[Frame]], Iterator[T]],
+    sequence: Iterable[Frame],
+    advance: Callable[[], None],
+) -> tuple[list[T], list[float], dict[str, float]]:
+    """What a run over a sequence gives, the milliseconds of each frame, and the median ones of each stage."""
+    decode: list[float] = []
+    milliseconds: list[float] = []
+    stages: list[Stages] = []
+    found: list[T] = []
+    with closing(ahead(_timed(sequence, decode))) as frames:
+        for estimate in _timed(run(frames), milliseconds):
+            found.append(estimate)
+            stages.append(tracker.stages)
+            advance()
+    updates = zip(*stages[1:], strict=True)  # the first frame has none
+    columns = {"decode": decode, **dict(zip(Stages._fields, updates, strict=False))}
+    return found, milliseconds, {name: median(values) for name, values in columns.items()}
+
+
+def _timed(items: Iterable[T], milliseconds: list[float]) -> Iterator[T]:
+    """The items; the time that each took is appended."""
     started = time.perf_counter()
-    for estimate in tracker.run(sequence, box):
-        boxes.append(estimate.box)
-        scores.append(estimate.score)
+    for item in items:
         milliseconds.append(1000 * (time.perf_counter() - started))
-        advance()
+        yield item
         started = time.perf_counter()
+
+
+def _track(
+    tracker: _Loop, box: npt.ArrayLike, estimates: list[Estimate], milliseconds: list[float], info: Mapping[str, Any]
+) -> Track:
     settings = {"backend": tracker.session.name, "box": np.asarray(box, np.float64).tolist()}
-    versions = {"duotrack": __version__}
     return Track(
-        np.array(boxes), np.array(scores), np.array(milliseconds), {"settings": settings, "versions": versions, **info}
+        np.array([estimate.box for estimate in estimates]),
+        np.array([estimate.score for estimate in estimates]),
+        np.array(milliseconds),
+        {"settings": settings, "versions": {"duotrack": __version__}, **info},
     )
 
 
 def open_session(
-    folder: Path, backend: Backend = "auto", device: str | None = None, threads: int | None = None
+    folder: Path,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Session:
-    """A session for a weights folder (:meth:`Tracker.from_pretrained` says how the backend is chosen)."""
-    if choose_backend(folder, backend, device) == "onnx":
+    """A session for a weights folder (:meth:`Tracker.from_pretrained` says how the backend is chosen).
+
+    Each session itself refuses a precision that it lacks.
+    """
+    backend = choose_backend(folder, backend, device)
+    if backend == "onnx":
         from duotrack.sessions.onnx import OnnxSession
 
-        return OnnxSession(folder, threads=threads)
+        return OnnxSession(folder, precision=precision, threads=threads)
+    if backend == "openvino":
+        from duotrack.sessions.openvino import OpenVinoSession
+
+        return OpenVinoSession(folder, precision=precision, threads=threads)
     try:
         from duotrack.sessions.torch import TorchSession
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'the torch backend needs PyTorch ({error.name} is missing): pip install "duotrack[torch]"', name=error.name
         ) from error
-    return TorchSession(folder, device=device, threads=threads)
+    return TorchSession(folder, device=device, precision=precision, threads=threads)
 
 
-def choose_backend(folder: Path, backend: Backend = "auto", device: str | None = None) -> Literal["onnx", "torch"]:
+def choose_backend(
+    folder: Path, backend: Backend = "auto", device: str | None = None
+) -> Literal["onnx", "torch", "openvino"]:
     """The backend that :func:`open_session` takes for a weights folder."""
-    if backend not in ("auto", "onnx", "torch"):
-        raise ValueError(f"backend must be auto, onnx or torch, not {backend!r}")
+    if backend not in ("auto", "onnx", "torch", "openvino"):
+        raise ValueError(f"backend must be auto, onnx, torch or openvino, not {backend!r}")
     if backend == "auto":
         has_graphs = (folder / pretrained.SEARCH_GRAPH).is_file()
         return "onnx" if has_graphs and device in (None, "cpu") else "torch"

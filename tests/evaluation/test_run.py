@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,30 @@ def test_the_shipped_tracker_is_the_one_of_the_library(data: Data, tmp_path: Pat
     sequence = open_sequence(data.root / "car", LAYOUTS["gtot"])
     alone = tracker().run(sequence, data.boxes["car"][0])
     np.testing.assert_allclose(track.boxes, [estimate.box for estimate in alone], rtol=0, atol=5e-5)
+
+
+def test_an_export_without_the_weights_is_known_by_its_graph(data: Data, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(pretrained.locate("duotrack-tiny"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copyfile(folder / pretrained.SEARCH_GRAPH, folder / pretrained.INT8_GRAPH)
+    tracker = Pretrained(folder)
+    data.run(tmp_path / "run", tracker, tracker.about(), subset=["car"])
+    track = Track.load(tmp_path / "run" / "car.txt")
+    assert track.info["weights"]["sha256"] == pretrained.sha256(folder / pretrained.SEARCH_GRAPH)
+    assert track.info["settings"]["precision"] == "fp32"
+    with (folder / pretrained.INT8_GRAPH).open("ab") as graph:
+        graph.write(b"other")
+    rounded = Pretrained(folder, precision="int8").about()
+    assert rounded["weights"]["sha256"] == pretrained.sha256(folder / pretrained.INT8_GRAPH)
+    assert rounded["settings"]["precision"] == "int8"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_precision_that_is_not_to_be_had(data: Data, tmp_path: Path, workers: int) -> None:
+    tracker = Pretrained(precision="bf16")
+    with pytest.raises(ValueError, match="openvino and torch have bf16"):
+        data.run(tmp_path / "run", tracker, tracker.about(), workers=workers)
+    assert not tracks(tmp_path / "run")
 
 
 # Going on

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from duotrack.model.stem import LITE0_CHANNELS, InvertedResidual, LiteStem, SameConv
+from duotrack.model.config import LITE0_CHANNELS
+from duotrack.model.stem import InvertedResidual, LiteStem, SameConv
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ from duotrack import pretrained
 from duotrack.crops import CropSettings
 from duotrack.model import CoupledNetwork, Elimination, ModelConfig, StudentNetwork, normalize, preset
 from duotrack.model.checkpoint import read_checkpoint
-from duotrack.model.stem import LITE0_STAGES, LiteStem
+from duotrack.model.config import LITE0_STAGES
+from duotrack.model.stem import LiteStem
 from duotrack.model.weights import (
     describe,
     import_checkpoint,

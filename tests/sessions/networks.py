@@ -1,13 +1,16 @@
 """Two small networks with weights far from their initial ones, which between them have every part that is exported."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from duotrack.export import export_onnx
 from duotrack.model import ModelConfig, StudentNetwork, preset, weights
 from duotrack.pretrained import read_config
 
@@ -41,6 +44,19 @@ def lively(config: ModelConfig, seed: int = 1) -> StudentNetwork:
 
 def save(folder: Path, config: ModelConfig, seed: int = 1) -> Path:
     return weights.save(folder, lively(config, seed))
+
+
+_exported: list[TemporaryDirectory[str]] = []
+"""Kept until the process ends."""
+
+
+@cache
+def exported(name: str) -> Path:
+    """A weights folder of :data:`CONFIGS` with its graphs, to be read only: an export takes seconds."""
+    _exported.append(TemporaryDirectory())
+    folder = save(Path(_exported[-1].name), CONFIGS[name])
+    export_onnx(folder)
+    return folder
 
 
 def gt_box_config() -> ModelConfig:

@@ -40,6 +40,7 @@ from duotrack.processor import usable_cores
 from duotrack.progress import bar
 from duotrack.results import Track, write_atomically
 from duotrack.sequence import Frame
+from duotrack.sessions.base import Precision
 from duotrack.tracking import Backend, Estimate
 
 RUN = "run.json"
@@ -65,6 +66,7 @@ class Pretrained:
         weights: the name of shipped weights, or a weights folder.
         backend: as in :meth:`duotrack.Tracker.from_pretrained`. PyTorch takes a GPU where there is one: under
             ``torchrun`` the one of its local rank.
+        precision: as there.
         threads: of the runtime. PyTorch's boxes depend on it in the last digits, onnxruntime's did not where this was
             measured: it is a setting of the run, and never chosen by the machine. A worker for each core is faster
             than a worker with many threads.
@@ -72,12 +74,17 @@ class Pretrained:
 
     weights: str | Path = "duotrack-tiny"
     backend: Backend = "auto"
+    precision: Precision = "fp32"
     threads: int = 1
 
     def __call__(self) -> tracking.Tracker:
         """A tracker with its own session."""
         return tracking.Tracker.from_pretrained(
-            self.weights, backend=self.backend, device=self._device(), threads=self.threads
+            self.weights,
+            backend=self.backend,
+            precision=self.precision,
+            device=self._device(),
+            threads=self.threads,
         )
 
     def about(self) -> dict[str, Any]:
@@ -85,7 +92,7 @@ class Pretrained:
 
         Raises:
             FileNotFoundError: if there are no such weights.
-            ModuleNotFoundError: if PyTorch is needed and not installed.
+            ModuleNotFoundError: if PyTorch or OpenVINO is needed and not installed.
             ValueError: if the weights folder is damaged.
         """
         folder = pretrained.locate(self.weights)
@@ -95,6 +102,12 @@ class Pretrained:
             import onnxruntime
 
             runtime = {"onnxruntime": onnxruntime.__version__}
+        elif backend == "openvino":
+            from importlib import import_module
+            from importlib.metadata import version
+
+            import_module("duotrack.sessions.openvino")  # where the extra is missing, it says what to install
+            runtime = {"openvino": version("openvino")}
         else:
             import torch
 
@@ -103,16 +116,29 @@ class Pretrained:
         return {
             "weights": {
                 "name": str(self.weights),
-                "sha256": pretrained.sha256(folder / pretrained.WEIGHTS),
+                "sha256": pretrained.sha256(self._file(folder)),
                 "config_sha256": pretrained.sha256(folder / pretrained.CONFIG),
             },
-            "settings": {"backend": backend, "device": device, "threads": self.threads, "crops": asdict(crops)},
+            "settings": {
+                "backend": backend,
+                "precision": self.precision,
+                "device": device,
+                "threads": self.threads,
+                "crops": asdict(crops),
+            },
             "versions": runtime,
         }
 
+    def _file(self, folder: Path) -> Path:
+        """The file that tells these weights from others: an export without them is known by its graph."""
+        if self.precision == "int8":
+            return folder / pretrained.INT8_GRAPH
+        weights = folder / pretrained.WEIGHTS
+        return weights if weights.is_file() else folder / pretrained.SEARCH_GRAPH
+
     def _device(self) -> str | None:
         """Where PyTorch runs in this process; None where it is not used."""
-        if tracking.choose_backend(pretrained.locate(self.weights), self.backend) == "onnx":
+        if tracking.choose_backend(pretrained.locate(self.weights), self.backend) != "torch":
             return None
         import torch
 

@@ -6,6 +6,13 @@ from typing import Literal
 TemplateTokens = Literal["CTR_POINT", "CTR_REC", "ALL", "GT_BOX"]
 """Which template tokens judge the search tokens: the centre one, the central square, all, or those of the box."""
 
+LITE0_STAGES = ((16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3), (112, 5, 1, 6, 3))
+"""The ``lite0`` stem after its first convolution: output channels, kernel, stride of the first block, expansion,
+repeats (Tan and Le 2019, EfficientNet-Lite0 up to stride 16: ReLU6, no squeeze-excite)."""
+
+LITE0_CHANNELS = 112
+"""Channels of the features that the ``lite0`` stem gives."""
+
 
 @dataclass(frozen=True)
 class Elimination:

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duotrack.model.config import ModelConfig
+from duotrack.model.config import LITE0_CHANNELS, ModelConfig
 from duotrack.model.elimination import box_weights, candidates, gather_search, restore_search, template_rows
 from duotrack.model.head import CenterHead, Maps, peak_box
-from duotrack.model.stem import LITE0_CHANNELS, LiteStem
+from duotrack.model.stem import LiteStem
 from duotrack.model.vit import Block, VisionTransformer
 
 

@@ -8,9 +8,7 @@ only harm: hence no BatchNorm. Its features are normalised over channels (their 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Output channels, kernel, stride of the first, expansion, repeats (Tan and Le 2019, Lite0: ReLU6, no squeeze-excite).
-LITE0_STAGES = ((16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3), (112, 5, 1, 6, 3))
-LITE0_CHANNELS = 112
+from duotrack.model.config import LITE0_CHANNELS, LITE0_STAGES
 
 
 class SameConv(nn.Conv2d):

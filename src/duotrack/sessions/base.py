@@ -1,13 +1,17 @@
 """What every session offers, whatever runs inside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+
+Precision = Literal["fp32", "bf16", "int8"]
+"""What a network computes in. What comes out is float32 all the same."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Session(Protocol):
         Returns:
             A state to hand to :meth:`search`, never changed by it.
         """
+        ...
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """The states of several :meth:`template` calls as one, as if their crops had been one batch, in this order."""
         ...
 
     def search(self, state: Any, crops: Pixels) -> Maps:
