@@ -3,7 +3,7 @@
 #   make demo     follow a person through smoke; leaves a video, boxes and a plot in demo-output/ (no PyTorch)
 #   make test     ruff, mypy --strict, every test
 #   make check    ruff and mypy only
-#   make bench    milliseconds a frame on this machine
+#   make bench    the tables of docs/performance.md for this machine (half an hour), in bench.md
 #   make wheel    dist/*.whl
 #   make clean    remove environments, caches and what was built
 #
@@ -41,13 +41,14 @@ check: .venv/$(READY)
 	.venv/bin/mypy
 
 bench: .venv/$(READY)
-	.venv/bin/python benchmarks/frame_time.py
+	cp docs/performance.md bench.md
+	.venv/bin/python docs/performance_numbers.py --page bench.md
 
 wheel: .venv/$(READY)
 	.venv/bin/python -m build --wheel
 
 clean:
-	rm -rf .venv .venv-demo demo-output build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-demo demo-output bench.md build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/$(READY): REQUIREMENT = .[torch,dev]

@@ -1,4 +1,4 @@
-"""Milliseconds a frame: `ckd-base` and `duotrack-tiny`, plain torch and onnxruntime, 1 and 2 threads.
+"""Milliseconds a frame: `ckd-base` and `duotrack-tiny`, torch and onnxruntime, 1 and 2 threads.
 
     python benchmarks/frame_time.py [--rounds N] [--presets duotrack-tiny ckd-base] [--json FILE]
 

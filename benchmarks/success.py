@@ -1,6 +1,7 @@
 """Success AUC of a model on annotated clips, target by target, beside other trackers' published figures.
 
-    python benchmarks/success.py CLIP [CLIP ...] [--weights W] [--start suggested|first] [--baselines FILE]
+    python benchmarks/success.py CLIP [CLIP ...] [--weights W] [--precision P] [--start suggested|first]
+        [--baselines FILE]
 
 A clip is a folder with `visible.mp4`, `infrared.mp4`, `tracks.json` and `tracks/NAME.txt` (rows `frame,x,y,w,h,flag`).
 The tracker starts from the true box, in the first row or in the frame that `tracks.json` suggests, and runs to the
@@ -30,14 +31,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Success AUC of a model on annotated clips.")
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--weights", default="duotrack-tiny")
-    parser.add_argument("--backend", default="auto", choices=["auto", "onnx", "torch"])
+    parser.add_argument("--backend", default="auto", choices=["auto", "onnx", "torch", "openvino"])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
     parser.add_argument("--start", default="suggested", choices=["suggested", "first"])
     parser.add_argument("--baselines", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rivals = json.loads(options.baselines.read_text()) if options.baselines else {}
     rivals = rivals.get(f"from_{'suggested_init' if options.start == 'suggested' else 'first_row'}", {"targets": {}})
-    tracker = Tracker.from_pretrained(options.weights, backend=options.backend)
+    tracker = Tracker.from_pretrained(options.weights, backend=options.backend, precision=options.precision)
 
     report: dict[str, dict[str, Any]] = {}
     print("| clip | target | duotrack | best of OpenCV, infrared | best of OpenCV, visible |\n|---|---|---|---|---|")

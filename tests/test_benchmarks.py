@@ -1,5 +1,6 @@
 """The benchmark scripts run and print what the README takes from them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,63 @@ def test_seconds_of_an_evaluation(tmp_path: Path) -> None:
     }
     ratio = seconds.pop("**3 runs / 3 trackers, one run**")
     assert ratio == pytest.approx(seconds["3 runs"] / seconds["3 trackers, one run"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_every_session_has_a_row(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    lines = run("sessions.py", "--frames", "2", "--rounds", "1", "--threads", "1", "--json", str(figures)).splitlines()
+    cells = {line.split("|")[2].strip(): line for line in lines if line.startswith("| duotrack-tiny")}
+    assert {f"{backend} fp32" for backend in ("onnx", "torch", "openvino")} <= set(cells)
+    assert "not available" not in cells["onnx fp32"] + cells["torch fp32"]
+    assert set(json.loads(figures.read_text())) == {"machine", "figures"}
+
+
+@pytest.mark.slow
+def test_ratios_of_many_targets(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run("targets.py", "--targets", "1", "3", "--rounds", "2", "--threads", "1", "--json", str(figures))
+    found = json.loads(figures.read_text())["figures"]
+    assert [row["targets"] for row in found] == [1, 3]
+    assert all(0 < low <= median <= high for row in found for low, median, high in (row["milliseconds"], row["ratio"]))
+
+
+@pytest.mark.slow
+def test_the_loop_and_reading_ahead(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    lines = run("loop.py", "--rounds", "2", "--threads", "1", "--json", str(figures)).splitlines()
+    found = json.loads(figures.read_text())["figures"]
+    assert {(row["frames"], row["targets"]) for row in found["loop"]} >= {("640 x 480", 1), ("1920 x 1080", 8)}
+    assert all(0 < row["milliseconds"][1] < 100 for row in found["loop"])
+    assert [row["threads"] for row in found["reading ahead"]] == [1]
+    assert sum(line.startswith("|---") for line in lines) == 2
+
+
+@pytest.mark.slow
+def test_seconds_to_start(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run("startup.py", "--rounds", "1", "--json", str(figures))
+    found = json.loads(figures.read_text())["figures"]
+    bare = found.pop("python -c pass")["seconds"][1]
+    assert len(found) == 3
+    assert all(row["seconds"][1] > bare for row in found.values())
+
+
+@pytest.mark.slow
+def test_every_precision_is_timed_and_held_against_float(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run("precision.py", "--rounds", "2", "--crops", "5", "--frames", "5", "--threads", "1", "--json", str(figures))
+    found = json.loads(figures.read_text())["figures"]
+    assert found["onnx fp32"]["overlap"] == found["onnx fp32"]["same_cell"] == 1
+    assert found["torch fp32"]["overlap"] == pytest.approx(1, abs=1e-3)
+    assert all(0 <= row["least"] <= row["overlap"] <= 1 and 0 <= row["success"] <= 1 for row in found.values())
+
+
+@pytest.mark.slow
+def test_forms_of_a_network(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run("fast_form.py", "--presets", "debug", "--rounds", "2", "--threads", "1", "--json", str(figures))
+    rows = {row["form"]: row for row in json.loads(figures.read_text())["figures"]["debug"]}
+    assert {"plain fp32", "fast fp32"} <= set(rows) <= {"plain fp32", "fast fp32", "fast bf16"}
+    assert rows["fast fp32"]["difference"] < 1e-5
+    assert all(0 < row["of_peak"] < 1 for row in rows.values())
