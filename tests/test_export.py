@@ -10,7 +10,7 @@ import torch
 from duotrack import __version__, pretrained
 from duotrack.export import _Normalize, export_onnx
 from duotrack.model import normalize
-from duotrack.pretrained import INT8_GRAPH, SEARCH_GRAPH, TEMPLATE_GRAPH, WEIGHTS
+from duotrack.pretrained import SEARCH_GRAPH, TEMPLATE_GRAPH, WEIGHTS
 from duotrack.sessions.onnx import OnnxSession
 
 from .sessions.networks import CONFIGS, crops, save
@@ -46,7 +46,7 @@ def test_graphs_elsewhere_are_a_folder_that_tracks(tmp_path: Path) -> None:
     assert says["duotrack_version"] == __version__
 
 
-@pytest.mark.parametrize("name", [SEARCH_GRAPH, TEMPLATE_GRAPH, INT8_GRAPH])
+@pytest.mark.parametrize("name", [SEARCH_GRAPH, TEMPLATE_GRAPH])
 def test_the_shipped_graphs_say_how_to_cut_their_crops(name: str) -> None:
     folder = pretrained.locate("duotrack-tiny")
     says, settings = metadata(folder / name), pretrained.read_config(folder).crops
@@ -54,5 +54,5 @@ def test_the_shipped_graphs_say_how_to_cut_their_crops(name: str) -> None:
     assert float(says["search_factor"]) == settings.search_factor
     assert float(says["window"]) == settings.window
     assert says["padding"] == settings.padding
-    assert says["precision"] == ("int8" if name == INT8_GRAPH else "fp32")
+    assert says["precision"] == "fp32"
     assert says["weights_sha256"] == pretrained.sha256(folder / WEIGHTS)

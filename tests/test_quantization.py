@@ -50,6 +50,7 @@ def test_linear_layers_and_the_head_are_in_8_bits_and_nothing_else(folder: Path)
     assert kinds[onnx.TensorProto.FLOAT] == stem + 4 + 9  # embeddings of template and search; the rest of the head
     says = {entry.key: entry.value for entry in onnx.load(folder / INT8_GRAPH).metadata_props}
     assert says["precision"] == "int8"
+    assert float(says["search_factor"]) == pretrained.read_config(folder).crops.search_factor
     assert says["weights_sha256"] == pretrained.sha256(folder / WEIGHTS)
 
 

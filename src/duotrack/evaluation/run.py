@@ -112,11 +112,15 @@ class Pretrained:
             import torch
 
             runtime = {"torch": str(torch.__version__)}
+        eight_bits = self.precision == "int8"
+        fingerprint = (
+            pretrained.sha256(folder / pretrained.INT8_GRAPH) if eight_bits else pretrained.fingerprint(folder)
+        )
         device = (self._device() or "cpu").partition(":")[0]  # cuda: the ranks have one each
         return {
             "weights": {
                 "name": str(self.weights),
-                "sha256": pretrained.sha256(self._file(folder)),
+                "sha256": fingerprint,
                 "config_sha256": pretrained.sha256(folder / pretrained.CONFIG),
             },
             "settings": {
@@ -128,13 +132,6 @@ class Pretrained:
             },
             "versions": runtime,
         }
-
-    def _file(self, folder: Path) -> Path:
-        """The file that tells these weights from others: an export without them is known by its graph."""
-        if self.precision == "int8":
-            return folder / pretrained.INT8_GRAPH
-        weights = folder / pretrained.WEIGHTS
-        return weights if weights.is_file() else folder / pretrained.SEARCH_GRAPH
 
     def _device(self) -> str | None:
         """Where PyTorch runs in this process; None where it is not used."""
