@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sessions": ({"numpy", "onnxruntime"}, {"crops", "pretrained", "processor"}),
     "sessions.openvino": ({"numpy", "openvino"}, {"sessions", "crops", "pretrained", "processor"}),
     "sessions.torch": ({"numpy", "torch"}, {"sessions", "crops", "pretrained", "processor", "model"}),
-    "tracking": ({"numpy"}, FRAMES | {"pipeline", "sessions", "pretrained"}),
+    "tracking": ({"numpy"}, FRAMES | {"pipeline", "sessions", "pretrained", "processor"}),
     "model": ({"numpy", "torch"}, {"boxes", "model"}),
     "model.config": (set(), set()),
     "model.complexity": (set(), {"model.config"}),

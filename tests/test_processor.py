@@ -1,6 +1,8 @@
 """How many cores there are to use, on machines that are made up."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,15 @@ def test_instruction_sets(machine: Path, text: str | None, features: set[str]) -
 def test_this_machine() -> None:
     assert 1 <= processor.usable_threads() <= min(4, processor.usable_cores())
     assert processor.usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_pytorch_is_loaded_with_threads_that_do_not_spin(before: str | None, after: str) -> None:
+    """As its OpenMP itself says, unless the user has decided."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": before} if before else {})
+    code = "import duotrack; duotrack.Tracker.from_pretrained(backend='torch')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("this PyTorch has no OpenMP that says how it was set")
+    assert f"OMP_WAIT_POLICY = '{after}'" in done.stderr

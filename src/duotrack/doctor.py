@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Literal
 
 from duotrack import __version__
-from duotrack.processor import cpu_features, usable_cores
+from duotrack.processor import cpu_features, usable_cores, wait_asleep
 
 Backend = Literal["onnx", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
@@ -94,6 +94,7 @@ class Report:
 
 def examine() -> Report:
     """Looks at everything; takes a few seconds."""
+    wait_asleep()
     packages, problems = {}, []
     for module in (*BASE, "torch"):
         packages[module], error = _version(module)

@@ -19,6 +19,15 @@ def usable_threads() -> int:
     return min(usable_cores(), 4)
 
 
+def wait_asleep() -> None:
+    """Has PyTorch's threads sleep while they wait for each other: to be called before it is imported.
+
+    Threads that spin gain a little on idle cores, and make a frame many times as long on busy ones. OpenMP reads the
+    wish once, with the import; one that stands in the environment already is left.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def cpu_features() -> set[str]:
     """The instruction sets, as Linux names them; empty where it does not say."""
     lines = _read(_ROOT / "proc/cpuinfo").splitlines()

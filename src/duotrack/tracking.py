@@ -23,6 +23,7 @@ import numpy.typing as npt
 from duotrack import __version__, pretrained
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
 from duotrack.pipeline import ahead
+from duotrack.processor import wait_asleep
 from duotrack.results import Track
 from duotrack.sequence import Frame, check_box
 from duotrack.sessions.base import Floats, Maps, Pixels, Precision, Session
@@ -426,6 +427,7 @@ def open_session(
         from duotrack.sessions.openvino import OpenVinoSession
 
         return OpenVinoSession(folder, precision=precision, threads=threads)
+    wait_asleep()
     try:
         from duotrack.sessions.torch import TorchSession
     except ModuleNotFoundError as error:
