@@ -1,10 +1,10 @@
-"""Small rendered RGB-T sequences, laid out on disk as each of the five data sets is.
+"""Small rendered sequences, laid out on disk as each of the five RGB-T data sets is, and as others are to train on.
 
 A textured patch, warm in the infrared, moves over a textured ground. Names of files and folders, separators, line ends,
 blank lines and sparse rows are those of the published data sets; the boxes are made up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,22 +79,29 @@ def _walk(random: np.random.Generator, frames: int, size: tuple[int, int]) -> Bo
 def _write_images(
     folder: Path, files: Files, boxes: Boxes, size: tuple[int, int], random: np.random.Generator, *, grey: bool
 ) -> None:
-    width, height = size
-    coarse = random.integers(40, 140, (6, 8, 3), np.uint8)
-    ground = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
-    cold = np.full((height, width), 60, np.uint8) + ground[..., 0] // 8
-    w, h = boxes[0, 2:]
-    patch = random.integers(100, 256, (h, w, 3), np.uint8)
     for path in (files.visible, files.infrared):
         (folder / path).parent.mkdir(parents=True)
-    for index, (x, y) in enumerate(boxes[:, :2]):
-        visible, infrared = ground.copy(), cold.copy()
-        visible[y : y + h, x : x + w] = patch
-        infrared[y : y + h, x + 1 : x + 1 + w] = 220
-        number = files.first + index
+    for number, (visible, infrared) in enumerate(_render(boxes, size, random), files.first):
         assert cv2.imwrite(str(folder / files.visible.format(number)), visible)
         warm = infrared if grey else cv2.cvtColor(infrared, cv2.COLOR_GRAY2BGR)
         assert cv2.imwrite(str(folder / files.infrared.format(number)), warm)
+
+
+def _render(
+    boxes: Boxes, size: tuple[int, int], random: np.random.Generator
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+    """The visible (H, W, 3) and the infrared (H, W) image of each box."""
+    width, height = size
+    coarse = random.integers(40, 140, (6, 8, 3), np.uint8)
+    ground = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    cold = np.full((height, width), 60, np.uint8) + ground[..., 0] // 8
+    w, h = boxes[0, 2:]
+    patch = random.integers(100, 256, (h, w, 3), np.uint8)
+    for x, y in boxes[:, :2]:
+        visible, infrared = ground.copy(), cold.copy()
+        visible[y : y + h, x : x + w] = patch
+        infrared[y : y + h, x + 1 : x + 1 + w] = 220
+        yield visible, infrared
 
 
 def _write_annotations(folder: Path, layout: str, boxes: Boxes, *, odd: bool) -> None:
@@ -119,3 +126,38 @@ def _write_annotations(folder: Path, layout: str, boxes: Boxes, *, odd: bool) ->
 def _write_rows(file: Path, rows: Boxes, separator: str, end: str = "\n", blank: bool = False) -> None:
     lines: Sequence[str] = [separator.join(map(str, row)) for row in rows.tolist()]
     file.write_bytes((end.join(lines) + end * (2 if blank else 1)).encode())
+
+
+# One modality, or the folders of a user: images, boxes, separator, files of flags with the value of a target in sight.
+OTHERS: dict[str, tuple[tuple[str, ...], str, str, dict[str, int]]] = {
+    "got10k": (("train/{}/{:08d}.jpg",), "groundtruth.txt", ",", {"absence.label": 0, "cover.label": 8}),
+    "lasot": (("bag/{}/img/{:08d}.jpg",), "groundtruth.txt", ",", {"full_occlusion.txt": 0, "out_of_view.txt": 0}),
+    "otb": (("{}/img/{:04d}.jpg",), "groundtruth_rect.txt", "\t", {}),
+    "folders": (("{}/visible/{}.png", "{}/infrared/{}.png"), "boxes.txt", ",", {}),
+}
+
+
+def write_other(
+    root: Path, layout: str, sequences: int = 2, frames: int = 24, size: tuple[int, int] = (96, 72), seed: int = 0
+) -> dict[str, Boxes]:
+    """Renders sequences and writes them in a layout to train on: got10k, lasot, otb or folders.
+
+    Args and returned boxes are those of :func:`write_dataset`; got10k, lasot and otb have the visible images.
+    """
+    images, annotation, separator, flags = OTHERS[layout]
+    written = {}
+    for place, name in enumerate(NAMES[:sequences]):
+        random = np.random.default_rng([seed, place])
+        boxes = _walk(random, frames, size)
+        written[name] = boxes
+        for number, both in enumerate(_render(boxes, size, random), 1):
+            for path, image in zip(images, both, strict=False):
+                file = root / path.format(name, number)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                assert cv2.imwrite(str(file), image)
+        folder = root / images[0].partition("{}")[0] / name
+        _write_rows(folder / annotation, boxes, separator)
+        for file_name, seen in flags.items():
+            between = "," if layout == "lasot" else "\n"
+            (folder / file_name).write_text(between.join([str(seen)] * frames) + "\n")
+    return written

@@ -490,3 +490,24 @@ def test_stopped_half_way_nothing_bears_a_final_name(
         assert "Traceback" not in stderr
     else:
         assert process.returncode == -signal.SIGKILL
+
+
+class TestGap:
+    def test_of_the_shipped_weights_on_the_shipped_clip(self, tmp_path: Path) -> None:
+        result = run("gap", "duotrack-tiny", "--pairs", 10, "--json", "-", "--figures", tmp_path / "figures")
+        assert result.returncode == 0, result.stderr
+        facts = json.loads(result.stdout)
+        assert (facts["pairs"], len(facts["students"]), "teachers" in facts) == (10, 4, False)
+        assert {path.name for path in (tmp_path / "figures").iterdir()} >= {"gap_features.pdf", "gap_blocks.png"}
+
+    def test_weights_or_clips_that_are_not_there(self, tmp_path: Path) -> None:
+        fails("gap", tmp_path / "nowhere", saying="nowhere does not exist")
+        fails("gap", "duotrack-tiny", "--data", tmp_path, saying=(str(tmp_path), "no clip here"))
+        fails("gap", "duotrack-tiny", "--layout", "got10k", status=2, saying="invalid choice: 'got10k'")
+
+
+def test_an_ablation_that_varies_nothing(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("output: x\ndata: {root: data}\n")
+    fails("ablate", "--config", recipe, "--output", tmp_path / "runs", saying=(str(recipe), "nothing is varied"))
+    assert not (tmp_path / "runs").exists()

@@ -196,3 +196,11 @@ def test_crop_settings_from_json() -> None:
     assert read(CropSettings, {"padding": "mean", "window": 4}, "c") == CropSettings(padding="mean", window=4.0)
     with pytest.raises(ValueError, match="crop factors must be positive"):
         read(CropSettings, {"search_factor": -1}, "c")
+
+
+def test_a_group_within_itself_without_end_is_an_error() -> None:
+    nested: dict[str, object] = {}
+    for _ in range(2000):
+        nested = {"teacher": nested}
+    with pytest.raises(ValueError, match="file: settings are nested too deeply"):
+        read(ModelConfig, nested, "file")

@@ -43,6 +43,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"numpy", "cv2"}, FRAMES | {"configuration", "data", "model"}),
     "data.clips": ({"numpy", "cv2"}, FRAMES),
     "data.datasets": ({"numpy"}, {"images"}),
+    "data.folders": ({"numpy"}, FRAMES | {"progress", "data.clips", "data.datasets"}),
     "data.recordings": (set(), FRAMES | {"data.datasets"}),
     "data.check": (
         {"numpy", "cv2"},
@@ -61,7 +62,15 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "training": (
         {"numpy", "cv2", "torch", "safetensors", "yaml", "rich"},
-        FRAMES | {"configuration", "progress", "pretrained", "processor", "model", "losses", "data"},
+        TRACKING | {"configuration", "progress", "processor", "model", "losses", "data", "export", "visualize"},
+    ),
+    "analysis": (
+        {"numpy", "torch", "matplotlib", "rich"},
+        FRAMES | {"pretrained", "model", "losses", "data", "evaluation.figures"},
+    ),
+    "ablation": (
+        {"matplotlib", "rich"},
+        {"results", "configuration", "pretrained", "demo", "data", "evaluation.figures", "training", "analysis"},
     ),
     "visualize": ({"numpy", "cv2", "av", "matplotlib"}, FRAMES),
     "demo": ({"numpy"}, TRACKING | {"progress", "data.clips", "visualize"}),
@@ -90,7 +99,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
             "model",
             "training",
         }
-        | {"export", "samples", "quantization", "verification"},
+        | {"export", "samples", "quantization", "verification"}
+        | {"analysis", "ablation"},
     ),
 }
 

@@ -160,6 +160,7 @@ class TestPublishedStep:
             )
         for teacher, name in ((step.output.teacher_visible, "rgb"), (step.output.teacher_infrared, "tir")):
             theirs = expected[f"default.out_t_{name}.score_map"]
+            assert teacher is not None
             torch.testing.assert_close(teacher.score.detach(), theirs, atol=1e-5, rtol=0)
         compared = 0
         for name, gradient in step.gradients():
@@ -199,6 +200,7 @@ class TestPublishedStep:
         if entry == "elimination":
             torch.testing.assert_close(output.score.detach(), expected["elimination.score_map"], atol=1e-5, rtol=0)
             teacher = expected["elimination.out_t_rgb.score_map"]
+            assert output.teacher_visible is not None
             torch.testing.assert_close(output.teacher_visible.score.detach(), teacher, atol=1e-5, rtol=0)
 
     def test_the_names_of_the_modules(self, shared: Path) -> None:
@@ -566,9 +568,35 @@ class TestCkdLoss:
         assert terms["fused.l1"].item() == pytest.approx(0, abs=1e-6)
         assert terms["fused.giou"].item() == pytest.approx(0, abs=1e-5)
         terms["teacher_visible.l1"].backward()
+        assert output.teacher_visible is not None
         gradient = output.teacher_visible.size.grad
         assert gradient is not None
         assert torch.equal((gradient != 0).any(1)[0], near)
+
+    def test_students_of_wider_teachers_are_compared_in_the_teachers_width(self) -> None:
+        output, target = made_up(), made_up_target()
+        projections = random_tokens(5, 2, WIDTH, 9)
+        tokens = output.tokens
+        wide = [[random_tokens(6 + layer, *t.shape[:2], 9) for layer, t in enumerate(tokens.visible)] for _ in range(2)]
+        output.tokens = tokens._replace(teacher_visible=wide[0], teacher_infrared=wide[1])
+        projected = [[t @ by for t in each] for each, by in zip((tokens[0], tokens[1]), projections, strict=True)]
+        output.projected = (projected[0], projected[1])
+        content = sum(
+            ((plain_instance_norm(float64(t)) - plain_instance_norm(float64(s))) ** 2).mean()
+            for teacher, student in zip(wide, projected, strict=True)
+            for t, s in zip(teacher, student, strict=True)
+        )
+        losses = ckd_loss(output, target)
+        assert losses.terms["content"].item() == pytest.approx(content, rel=1e-5)
+        assert losses.terms["style"].item() == pytest.approx(ckd_loss(made_up(), target).terms["style"].item())
+        assert pulls(losses.terms["content"], tokens.visible)
+
+    def test_teachers_that_did_not_run(self) -> None:
+        output = made_up()
+        output.teacher_visible = output.teacher_infrared = None
+        with pytest.raises(ValueError, match="the losses want teachers, but the network ran without them"):
+            ckd_loss(output, made_up_target())
+        assert "content" not in ckd_loss(output, made_up_target(), LossOptions(content=False, teachers=False)).terms
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_a_loss_that_is_not_finite_is_named(self, value: float) -> None:
@@ -580,6 +608,7 @@ class TestCkdLoss:
         ):
             ckd_loss(output, target)
         output = made_up()
+        assert output.teacher_infrared is not None
         with torch.no_grad():
             output.teacher_infrared.box_cxcywh[1, 2] = value
         with pytest.raises(NonFiniteLossError, match=r"in teacher_infrared.giou, teacher_infrared.l1, total"):

@@ -29,7 +29,10 @@ def read(cls: type[T], mapping: object, where: str) -> T:
     Raises:
         ValueError: if a key is unknown or missing, a value has another type, or the dataclass refuses a value.
     """
-    return cast(T, _instance(cls, mapping, where, ""))
+    try:
+        return cast(T, _instance(cls, mapping, where, ""))
+    except RecursionError:  # a group may hold one of its own kind
+        raise ValueError(f"{where}: settings are nested too deeply") from None
 
 
 def plain(instance: Any) -> dict[str, Any]:

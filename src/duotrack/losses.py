@@ -5,10 +5,13 @@
 
 Tokens are (B, N, C), template tokens first; maps are (B, 1, F, F); boxes are corners, ``xyxy``, in crop sides.
 Style and content are computed in float32 whatever the tokens' type: their differences are small.
+
+Every term is a mean: of samples, of boxes, or of true centres. A batch that is computed in parts, one after another or
+in several processes, has these means all the same, since :class:`Share` says how much of the batch a part is.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -59,7 +62,7 @@ class LossOptions:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         if self.content and not self.teachers:
-            raise ValueError("the content loss needs teachers that learn: set teachers or unset content")
+            raise ValueError("the content loss needs teachers: set teachers or unset content")
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,31 @@ class Target:
     present: Tensor
 
 
+class Share(NamedTuple):
+    """How much of a batch a part of it is, by what the terms are means of: the losses of the parts add up."""
+
+    samples: Tensor | float = 1.0
+    """For style and content."""
+    boxes: Tensor | float = 1.0
+    """For GIoU and L1."""
+    centers: Tensor | float = 1.0
+    """For the focal loss."""
+
+
+WHOLE = Share()
+"""A batch that is computed at once."""
+
+
 @dataclass
 class Losses:
     """Every term by name, unweighted, and their weighted sum."""
 
     total: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+    def detach(self) -> "Losses":
+        """The same numbers without what they were computed from."""
+        return Losses(self.total.detach(), {name: term.detach() for name, term in self.terms.items()})
 
 
 def style_distance(a: Tensor, b: Tensor, level: Level = "channel") -> Tensor:
@@ -99,7 +121,15 @@ def style_distance(a: Tensor, b: Tensor, level: Level = "channel") -> Tensor:
 
 def content_distance(teacher: Tensor, student: Tensor, level: Level = "channel") -> Tensor:
     """Mean squared difference after instance normalisation, which takes the style away."""
-    return (_instance_norm(teacher, level) - _instance_norm(student, level)).square().mean()
+    return (instance_norm(teacher, level) - instance_norm(student, level)).square().mean()
+
+
+def instance_norm(tokens: Tensor, level: Level = "channel") -> Tensor:
+    """Tokens (B, N, C) without their style, float32: zero mean and unit variance in each channel, or of each token."""
+    dim = _statistics_dim(level)
+    tokens = tokens.float()
+    variance, mean = torch.var_mean(tokens, dim, correction=0, keepdim=True)
+    return (tokens - mean) * (variance + 1e-5).rsqrt()
 
 
 def focal(score: Tensor, heatmap: Tensor) -> Tensor:
@@ -124,23 +154,38 @@ def l1(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).abs().sum() / max(1, predicted.numel())
 
 
-def ckd_loss(output: CoupledOutput, target: Target, options: LossOptions | None = None) -> Losses:
-    """All terms of coupled knowledge distillation for one batch.
+def count(target: Target, options: LossOptions) -> Tensor:
+    """What the terms are means of: samples, boxes and true centres, float (3,); add those of parts for a batch's."""
+    cells = _center_cells(target)[0] if options.box_cells == "center" else target.present.nonzero()
+    counts = (len(target.box), len(cells), (target.heatmap == 1).sum().item())
+    return torch.tensor(counts, dtype=torch.float32, device=target.box.device)
+
+
+def share_of(part: Tensor, batch: Tensor) -> Share:
+    """The share of a part in a batch, both as :func:`count` gives them. What is not there at all counts as one."""
+    return Share(*(part.clamp(min=1) / batch.clamp(min=1)))
+
+
+def ckd_loss(output: CoupledOutput, target: Target, options: LossOptions | None = None, share: Share = WHOLE) -> Losses:
+    """All terms of coupled knowledge distillation for one batch, or a part's contribution to them.
 
     Raises:
         NonFiniteLossError: if a term is not finite; none is ever replaced by zero.
+        ValueError: if the options want teachers and none ran.
     """
     options = options or LossOptions()
     terms: dict[str, Tensor] = {}
-    total = _task_loss("fused", output, target, options, terms)
+    total = _task_loss("fused", output, target, options, share, terms)
     if options.teachers:
-        total = total + _task_loss("teacher_visible", output.teacher_visible, target, options, terms)
-        total = total + _task_loss("teacher_infrared", output.teacher_infrared, target, options, terms)
+        if output.teacher_visible is None or output.teacher_infrared is None:
+            raise ValueError("the losses want teachers, but the network ran without them (teachers=False)")
+        total = total + _task_loss("teacher_visible", output.teacher_visible, target, options, share, terms)
+        total = total + _task_loss("teacher_infrared", output.teacher_infrared, target, options, share, terms)
     if options.style:
-        terms["style"] = style_loss(output, target, options)
+        terms["style"] = share.samples * style_loss(output, target, options)
         total = total + options.style_weight * terms["style"]
     if options.content:
-        terms["content"] = content_loss(output, target, options)
+        terms["content"] = share.samples * content_loss(output, target, options)
         total = total + options.content_weight * terms["content"]
     broken = [name for name, value in {**terms, "total": total}.items() if not torch.isfinite(value)]
     if broken:
@@ -165,12 +210,16 @@ def style_loss(output: CoupledOutput, target: Target, options: LossOptions) -> T
 
 
 def content_loss(output: CoupledOutput, target: Target, options: LossOptions) -> Tensor:
-    """Content distance of each student to its teacher, summed over both and over the blocks."""
+    """Content distance of each student to its teacher, summed over both and over the blocks.
+
+    Students of wider teachers are compared in the teachers' width, after the learned projection.
+    """
     total = torch.zeros((), device=target.box.device)
     tokens = output.tokens
+    visible, infrared = output.projected or (tokens.visible, tokens.infrared)
     pairs = [
-        *zip(tokens.teacher_infrared, tokens.infrared, strict=True),
-        *zip(tokens.teacher_visible, tokens.visible, strict=True),
+        *zip(tokens.teacher_infrared, infrared, strict=True),
+        *zip(tokens.teacher_visible, visible, strict=True),
     ]
     for teacher, student in pairs:
         first = teacher.detach() if options.stop_content_gradient else teacher
@@ -178,14 +227,16 @@ def content_loss(output: CoupledOutput, target: Target, options: LossOptions) ->
             total = total + content_distance(first, student, options.content_level)
             continue
         weight = _token_weights(output, target.heatmap, student.shape[1], options.variant)
-        difference = _instance_norm(first, "channel") - _instance_norm(student, "channel")
+        difference = instance_norm(first) - instance_norm(student)
         total = total + (weight * difference).square().mean()
         if options.variant == "CKD_GlobalLocal_Hard":
             total = total + difference.square().mean()
     return total
 
 
-def _task_loss(name: str, output: Output, target: Target, options: LossOptions, terms: dict[str, Tensor]) -> Tensor:
+def _task_loss(
+    name: str, output: Output, target: Target, options: LossOptions, share: Share, terms: dict[str, Tensor]
+) -> Tensor:
     """``2 GIoU + 5 L1 + focal`` of one head; its terms go to ``terms`` under ``name``."""
     cells = _center_cells(target) if options.box_cells == "center" else None
     if cells is None:
@@ -196,9 +247,9 @@ def _task_loss(name: str, output: Output, target: Target, options: LossOptions, 
         predicted, expected = box_at(maps, cell), target.box[sample]
     predicted = boxes.cxcywh_to_xyxy(predicted)
     expected = boxes.xywh_to_xyxy(expected).clamp(0, 1)
-    terms[f"{name}.giou"] = giou(predicted, expected)
-    terms[f"{name}.l1"] = l1(predicted, expected)
-    terms[f"{name}.focal"] = focal(output.score, target.heatmap)
+    terms[f"{name}.giou"] = share.boxes * giou(predicted, expected)
+    terms[f"{name}.l1"] = share.boxes * l1(predicted, expected)
+    terms[f"{name}.focal"] = share.centers * focal(output.score, target.heatmap)
     return (
         options.giou_weight * terms[f"{name}.giou"]
         + options.l1_weight * terms[f"{name}.l1"]
@@ -224,13 +275,6 @@ def _token_weights(output: CoupledOutput, heatmap: Tensor, tokens: int, variant:
     else:
         weights = torch.cat([search.new_zeros(len(search), template), (search > 0).float()], dim=1)
     return weights.unsqueeze(-1)
-
-
-def _instance_norm(tokens: Tensor, level: Level) -> Tensor:
-    dim = _statistics_dim(level)
-    tokens = tokens.float()
-    variance, mean = torch.var_mean(tokens, dim, correction=0, keepdim=True)
-    return (tokens - mean) * (variance + 1e-5).rsqrt()
 
 
 def _statistics_dim(level: Level) -> int:

@@ -18,6 +18,7 @@ from duotrack.data.datasets import (
     find_sequences,
     first_box,
     image_files,
+    numbering_gaps,
     read_annotation,
 )
 
@@ -196,6 +197,20 @@ def test_each_annotation_of_a_layout_is_named_once() -> None:
     assert [each.file for each in LAYOUTS["vtuav"].annotations] == ["rgb.txt", "ir.txt"]
     other = replace(LAYOUTS["lasher"], start=Annotation("visible.txt"))
     assert [each.file for each in other.annotations] == ["init.txt", "visible.txt"]
+
+
+@pytest.mark.parametrize(
+    ("names", "gaps"),
+    [
+        (["000001.jpg", "000002.jpg", "000004.jpg", "000005.jpg"], [1]),
+        (["v8.jpg", "v9.jpg", "v10.jpg"], []),
+        (["cam2_0.png", "cam2_5.png", "cam2_10.png", "cam2_20.png", "cam2_25.png"], [2]),  # every fifth frame was kept
+        (["a1.jpg", "b.jpg", "a4.jpg"], []),
+        (["1.jpg"], []),
+    ],
+)
+def test_gaps_in_numbers_are_where_they_do_not_go_on_as_elsewhere(names: list[str], gaps: list[int]) -> None:
+    assert numbering_gaps(names).tolist() == gaps
 
 
 @pytest.mark.parametrize(("name", "frames"), [("gtot", 7850), ("rgbt210", 104_706), ("rgbt234", 116_650)])

@@ -1,5 +1,7 @@
 """Sampling on hand-made clips in which every pixel tells where it is from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from duotrack.crops import CropSettings
 from duotrack.data.augment import Pair, Processing
 from duotrack.data.clips import Clip, Track
-from duotrack.data.sources import ClipSource, Mixture, Sampling, causal_pair
+from duotrack.data.folders import BrokenDatasetError, BrokenImageError
+from duotrack.data.sources import ClipSource, DatasetSource, Mixture, Sampling, causal_pair
 
 PROCESSING = Processing(CropSettings(padding="mean"), template_size=32, search_size=64)
 
@@ -23,17 +26,30 @@ def clip(*, visible: bool = True, infrared: bool = True, frames: int = 30) -> Cl
 
 @given(
     frames=st.lists(st.integers(0, 400), min_size=5, max_size=40, unique=True),
+    after=st.integers(0, 3),
     max_gap=st.integers(2, 200),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_pairs_are_causal_and_no_further_apart_than_needed(frames: list[int], max_gap: int, seed: int) -> None:
+def test_pairs_are_causal_and_no_further_apart_than_needed(
+    frames: list[int], after: int, max_gap: int, seed: int
+) -> None:
     rows = np.array(sorted(frames))
     track = Track("T", rows, np.zeros((len(rows), 4)))
-    first, second = causal_pair(track, 401, max_gap, np.random.default_rng(seed))
+    length = int(rows[-1]) + 1 + after
+    first, second = causal_pair(track, length, max_gap, np.random.default_rng(seed))
     assert first < second
-    assert rows[first] <= 399
-    if (np.diff(rows) < max_gap).all():
+    assert rows[first] <= length - 2
+    # Where the clip goes on after the last annotated frame, that one may be drawn, and then the gap grows.
+    if after == 0 and (np.diff(rows) < max_gap).all():
         assert rows[second] - rows[first] < max_gap
+
+
+def test_the_gap_grows_by_five_with_every_failed_draw() -> None:
+    """From frame 100 nothing is within 200 or 205 frames; 305 is within 210. So it takes three tails of a coin."""
+    track = Track("T", np.array([0, 100, 305]), np.zeros((3, 4)))
+    draws = [causal_pair(track, 306, 200, np.random.default_rng(seed)) for seed in range(2000)]
+    assert set(draws) == {(0, 1), (1, 2)}
+    assert draws.count((1, 2)) / 2000 == pytest.approx(1 / 8, abs=0.03)
 
 
 def test_short_tracks_and_clips_are_left_out() -> None:
@@ -94,8 +110,47 @@ def test_the_stream_depends_on_seed_and_index_only() -> None:
 def test_invalid_draws_are_repeated_but_not_forever() -> None:
     mixture = Mixture([(lambda rng: plain(7) if rng.random() < 0.1 else None, 1.0)], seed=0)
     assert mixture.pair(0).search[0, 0, 0, 0] == 7
-    with pytest.raises(RuntimeError, match="no valid pair"):
+    with pytest.raises(ValueError, match="no valid pair"):
         Mixture([(lambda rng: None, 1.0)], seed=0).pair(0)
+
+
+def test_broken_images_are_passed_over_and_named() -> None:
+    """Three of four draws fail: what remains is what a generator that skips those draws gives."""
+
+    def fragile(rng: np.random.Generator) -> Pair:
+        value = int(rng.integers(256))
+        if value % 4:
+            raise BrokenImageError("it is damaged", Path(f"{value}.jpg"))
+        return plain(value)
+
+    mixture = Mixture([(fragile, 1.0)], seed=0)
+    for index in range(20):
+        rng, skipped = np.random.default_rng([0, index]), []
+        rng.random()  # which source
+        while (value := int(rng.integers(256))) % 4:
+            skipped.append(f"{value}.jpg")
+        pair = mixture.pair(index)
+        assert pair.search[0, 0, 0, 0] == value
+        assert pair.skipped == tuple(skipped)
+
+
+def test_a_data_set_with_too_many_broken_images_stops_the_run() -> None:
+    def fails(share: float) -> DatasetSource:
+        def maker(rng: np.random.Generator) -> Pair:
+            if rng.random() < share:
+                raise BrokenImageError("7.jpg is truncated", Path("7.jpg"))
+            return plain(1)
+
+        return DatasetSource("data/LasHeR", maker, tolerance=0.2)
+
+    fine = Mixture([(fails(0.1), 1.0)], seed=0)
+    assert sum(len(fine.pair(index).skipped) for index in range(400)) > 20
+    with pytest.raises(
+        BrokenDatasetError, match=r"data/LasHeR: \d+ of 1\d\d draws .* tolerance of 0\.2.*7\.jpg is truncated"
+    ):
+        broken = Mixture([(fails(0.4), 1.0)], seed=0)
+        for index in range(400):
+            broken.pair(index)
 
 
 def test_corruption_takes_one_modality_and_never_the_last_one() -> None:

@@ -31,6 +31,13 @@ from duotrack.model import PRESETS, CoupledNetwork, Elimination, ModelConfig, pr
         ({"drop_path": 1.0}, r"drop_path must lie in \[0, 1\), not 1.0"),
         ({"drop_path": -0.1}, "drop_path must lie in"),
         ({"depth": 9, "elimination": Elimination()}, "elimination in block 9, but there are 9 blocks"),
+        ({"teacher": ModelConfig(search_size=384)}, "teacher: search_size is 384, that of the students 256"),
+        ({"teacher": ModelConfig(template_size=96)}, "teacher: template_size is 96, that of the students 128"),
+        ({"teacher": ModelConfig(stride=8)}, "teacher: stride is 8, that of the students 16"),
+        ({"teacher": ModelConfig(depth=11)}, "teacher: 11 blocks are too few for students of 12"),
+        ({"teacher": ModelConfig(elimination=Elimination())}, "teacher: leave out elimination, shared_students"),
+        ({"teacher": ModelConfig(shared_students=True)}, "teacher: leave out elimination, shared_students"),
+        ({"teacher": ModelConfig(teacher=ModelConfig())}, "teacher: leave out elimination, shared_students"),
     ],
 )
 def test_refused_networks(fields: dict[str, Any], message: str) -> None:

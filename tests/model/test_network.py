@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from duotrack.model import CoupledNetwork, Elimination, ModelConfig, Output, Stu
 from duotrack.model.config import TemplateTokens
 from duotrack.model.elimination import box_weights, candidates, restore_search, template_rows
 from duotrack.model.head import CenterHead, Maps, peak_box
-from duotrack.model.network import scheduled_keep_rate, search_mask
+from duotrack.model.network import matching_block, scheduled_keep_rate, search_mask
 from duotrack.model.normalization import normalize
 from duotrack.model.vit import Attention, Block, VisionTransformer, resize_position_grid
 from duotrack.model.weights import import_published
@@ -531,6 +531,8 @@ class TestCoupledNetwork:
         output = coupled(template, search, keep_rate=1.0)
         template[1], search[1] = 0, 0
         blind = coupled(template, search, keep_rate=1.0)
+        assert output.teacher_visible is not None and blind.teacher_visible is not None
+        assert output.teacher_infrared is not None and blind.teacher_infrared is not None
         assert_same_output(output.teacher_visible, blind.teacher_visible)
         assert (output.teacher_infrared.score - blind.teacher_infrared.score).abs().max() > 1e-3
         assert (output.score - blind.score).abs().max() > 1e-3
@@ -542,6 +544,7 @@ class TestCoupledNetwork:
         lively(coupled.teacher_infrared, seed=6)  # type: ignore[arg-type]
         after = coupled(*images)
         assert torch.equal(before[0], after.kept[0])
+        assert after.teacher_visible is not None
         assert torch.equal(after.teacher_visible.kept[0], after.kept[0])
 
     @pytest.mark.parametrize("name", ["debug", "duotrack-tiny"])
@@ -561,6 +564,131 @@ class TestCoupledNetwork:
             # Train-mode BatchNorm subtracts the bias of the convolution before it.
             before_norm = "head" in parameter_name and parameter_name.endswith(".0.bias")
             assert before_norm or parameter.grad.abs().max() > 0, parameter_name
+
+
+TEACHER = ModelConfig(width=48, depth=5, heads=3, template_size=64, search_size=128, head_channels=64, drop_path=0.0)
+SMALLER = dataclasses.replace(preset("debug"), depth=2, elimination=Elimination((0,), 0.5), head_channels=64)
+UNEQUAL = dataclasses.replace(SMALLER, teacher=TEACHER)
+"""Students of 2 blocks and 32 channels under teachers of 5 blocks and 48 channels."""
+
+
+class TestLargerTeachers:
+    @pytest.mark.parametrize(
+        ("depth", "teacher_depth", "blocks"),
+        [
+            (4, 12, [3, 6, 9, 12]),
+            (12, 12, list(range(1, 13))),
+            (5, 12, [2, 5, 7, 10, 12]),  # 2.4, 4.8, 7.2, 9.6, 12
+            (4, 6, [2, 3, 5, 6]),  # 1.5 and 4.5 go up
+            (1, 12, [12]),
+        ],
+    )
+    def test_blocks_that_match(self, depth: int, teacher_depth: int, blocks: list[int]) -> None:
+        assert [matching_block(layer, depth, teacher_depth) + 1 for layer in range(depth)] == blocks
+
+    def test_a_teacher_is_what_it_is_alone(self) -> None:
+        """Without elimination: the teacher's blocks one after another, its norm and head; 3 and 5 are compared."""
+        torch.manual_seed(0)
+        network = CoupledNetwork(UNEQUAL)
+        lively(network)
+        template, search = pair(UNEQUAL, 2)
+        output = network(template, search, keep_rate=1.0)
+        teacher = network.teacher_infrared
+        tokens = torch.cat([teacher.embed_template(template[1]), teacher.embed_search(search[1])], 1)
+        after = []
+        for block in blocks_of(teacher):
+            tokens = block.feed(block.attend(tokens)[0])
+            after.append(tokens)
+        assert len(output.tokens.teacher_infrared) == 2
+        for found, expected in zip(output.tokens.teacher_infrared, (after[2], after[4]), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        features = teacher.norm(tokens)[:, 16:].mT.reshape(2, 48, 8, 8)
+        assert output.teacher_infrared is not None
+        torch.testing.assert_close(
+            output.teacher_infrared.score, network.teacher_head_infrared(features).score, atol=1e-5, rtol=0
+        )
+
+    def test_students_do_not_notice(self) -> None:
+        torch.manual_seed(0)
+        network = CoupledNetwork(UNEQUAL)
+        lively(network)
+        students = StudentNetwork(SMALLER).eval()
+        students.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("teacher_")})
+        images = pair(UNEQUAL, 2)
+        assert_same_output(network(*images), students(*images))
+
+    def test_teachers_drop_the_students_tokens_in_the_matching_block(self) -> None:
+        torch.manual_seed(0)
+        network = CoupledNetwork(UNEQUAL)
+        lively(network)
+        template, search = pair(UNEQUAL, 2)
+        output = network(template, search)
+        teacher, (kept,) = network.teacher_visible, output.kept
+        tokens = torch.cat([teacher.embed_template(template[0]), teacher.embed_search(search[0])], 1)
+        for number, block in enumerate(blocks_of(teacher), 1):
+            tokens = block.attend(tokens)[0]
+            if number == 3:
+                order = torch.cat([torch.arange(16).expand(2, -1), 16 + kept], 1)
+                tokens = torch.stack([sample[rows] for sample, rows in zip(tokens, order, strict=True)])
+            tokens = block.feed(tokens)
+        torch.testing.assert_close(output.tokens.teacher_visible[1], tokens, atol=1e-5, rtol=0)
+        assert output.tokens.visible[1].shape == (2, 16 + 32, 32)
+        assert output.projected is not None
+        weight = network.get_parameter("teacher_projection_infrared.1.weight")
+        torch.testing.assert_close(output.projected[1][1], output.tokens.infrared[1] @ weight.T)
+
+    def test_teachers_of_the_same_size_are_the_paper_s(self) -> None:
+        torch.manual_seed(0)
+        alike = CoupledNetwork(SMALLER)
+        spelled = CoupledNetwork(dataclasses.replace(SMALLER, teacher=dataclasses.replace(SMALLER, elimination=None)))
+        lively(alike)
+        spelled.load_state_dict(alike.state_dict())
+        images = pair(SMALLER, 2)
+        one, other = alike(*images), spelled.eval()(*images)
+        assert one.projected is None and other.projected is None
+        assert torch.equal(one.score, other.score)
+        for found, expected in zip(one.tokens, other.tokens, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    @pytest.mark.parametrize("stem", ["patch", "lite0"])
+    def test_gradient_reaches_what_learns(self, stem: Literal["patch", "lite0"]) -> None:
+        torch.manual_seed(0)
+        students = dataclasses.replace(UNEQUAL, stem="lite0", correlation_input=True, elimination=None)
+        config = dataclasses.replace(students, teacher=dataclasses.replace(TEACHER, stem=stem))
+        network = CoupledNetwork(config).train()
+        output = network(*pair(config, 2))
+        target = Target(torch.tensor([[0.4, 0.3, 0.2, 0.2]] * 2), torch.zeros(2, 1, 8, 8), torch.ones(2) > 0)
+        ckd_loss(output, target).terms["content"].backward()
+        reached = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+        assert reached == {
+            "stem", "visible", "infrared", "teacher_projection_visible", "teacher_projection_infrared"
+        }  # fmt: skip
+
+    def test_without_teachers_only_the_students_run(self) -> None:
+        torch.manual_seed(0)
+        network = CoupledNetwork(UNEQUAL)
+        lively(network)
+        images = pair(UNEQUAL, 2)
+        whole = network(*images)
+        for name in ("teacher_visible", "teacher_infrared"):
+            network.get_submodule(name).patch_embed = torch.nn.Identity()  # would fail
+        alone = network(*images, teachers=False)
+        assert_same_output(alone, whole)
+        assert alone.teacher_visible is None and alone.teacher_infrared is None
+        assert alone.tokens.teacher_visible == alone.tokens.teacher_infrared == []
+        assert torch.equal(alone.tokens.infrared[1], whole.tokens.infrared[1])
+
+    def test_tokens_for_a_look_inside(self) -> None:
+        torch.manual_seed(0)
+        network = CoupledNetwork(UNEQUAL)
+        lively(network)
+        images = pair(UNEQUAL, 1)
+        found, expected = network.tokens(*images), network(*images).tokens
+        students = StudentNetwork.tokens(network, *images)
+        for branch in range(4):
+            assert all(torch.equal(a, b) for a, b in zip(found[branch], expected[branch], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(students.infrared, expected.infrared, strict=True))
+        assert students.teacher_visible == []
 
 
 class TestAttention:

@@ -31,6 +31,7 @@ from duotrack.model.config import LITE0_STAGES
 from duotrack.model.stem import LiteStem
 from duotrack.model.weights import (
     describe,
+    has_teachers,
     import_checkpoint,
     import_published,
     lite0_package_state,
@@ -41,6 +42,7 @@ from duotrack.model.weights import (
     start_from_file,
     start_from_mae,
     start_from_tracker,
+    start_teachers,
 )
 
 from .published import published_name
@@ -686,6 +688,95 @@ def test_incomplete_mae_encoders_are_refused() -> None:
     with pytest.raises(ValueError, match=r"4 missing: infrared\.pos_embed_x"):
         del state["pos_embed_x"]
         start_from_mae(state, START)
+
+
+# Teachers of smaller students
+
+BIG = replace(SMALL, width=48, depth=5, heads=3)
+STUDENTS = replace(SMALL, depth=2, teacher=BIG)
+
+
+def teachers_of(network: nn.Module) -> dict[str, Tensor]:
+    """The state of the teachers without the projections."""
+    state = network.state_dict().items()
+    return {name: t for name, t in state if name.startswith("teacher_") and "projection" not in name}
+
+
+def test_larger_teachers_are_kept_in_the_coupled_folder_alone(tmp_path: Path) -> None:
+    network = random_network(CoupledNetwork, STUDENTS)
+    folder = save(tmp_path / "coupled", network)
+    assert has_teachers(folder)
+    assert pretrained.read_config(folder).model == STUDENTS
+    assert equal(load_coupled(folder).state_dict(), network.state_dict())
+    students = load(folder)
+    save(tmp_path / "students", students)
+    assert not has_teachers(tmp_path / "students")
+    assert pretrained.read_config(tmp_path / "students").model == replace(STUDENTS, teacher=None)
+    assert equal(load(tmp_path / "students").state_dict(), students.state_dict())
+    assert not any("teacher" in name for name in load_file(tmp_path / "students" / "model.safetensors"))
+
+
+def test_a_teacher_that_the_file_has_no_weights_for_is_not_built(tmp_path: Path) -> None:
+    folder = save(tmp_path, random_network(CoupledNetwork, STUDENTS))
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["teacher"]["depth"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"5 blocks and .* instead of 1000000000"):
+        load_coupled(folder)
+
+
+@pytest.mark.parametrize("stem", ["patch", "lite0"])
+def test_teachers_start_from_the_teachers_of_other_weights(tmp_path: Path, stem: Any) -> None:
+    big = random_network(CoupledNetwork, replace(BIG, stem=stem))
+    folder = save(tmp_path / "big", big)
+    config = replace(STUDENTS, teacher=replace(BIG, stem=stem))
+    network = random_network(CoupledNetwork, config, seed=1)
+    others = network.state_dict().keys() - teachers_of(network).keys()
+    missing, unexpected = network.load_state_dict(start_teachers(folder, config), strict=False)
+    assert not unexpected
+    assert set(missing) == {name for name in others if not name.endswith(".num_batches_tracked")}
+    found = teachers_of(network)
+    expected = teachers_of(big)
+    if stem == "lite0":  # shared with the students there
+        expected |= {f"teacher_{name}": t for name, t in big.state_dict().items() if name.startswith("stem.")}
+    assert equal(found, expected)
+    again = random_network(CoupledNetwork, config, seed=2)  # from a folder of such students, too
+    again.load_state_dict(start_teachers(save(tmp_path / "again", network), config), strict=False)
+    assert equal(teachers_of(again), expected)
+
+
+def test_teachers_start_from_a_tracker(shared: Path, tmp_path: Path) -> None:
+    path = shared / "fixtures" / "start" / "start_ostrack_single.safetensors"
+    students = replace(START, width=8, teacher=START)
+    expected = start_from_tracker(load_file(path), START)
+    torch.save({"net": load_file(path)}, tmp_path / "ostrack.pth")
+    state = start_teachers(tmp_path / "ostrack.pth", students)
+    assert equal(state, {name: t for name, t in expected.items() if name.startswith("teacher_")})
+
+
+def test_the_students_of_larger_teachers_start_from_a_tracker_alone(shared: Path) -> None:
+    single = load_file(shared / "fixtures" / "start" / "start_ostrack_single.safetensors")
+    config = replace(START, teacher=replace(START, width=32))
+    everything = start_from_tracker(single, START)
+    assert equal(
+        start_from_tracker(single, config), {k: v for k, v in everything.items() if not k.startswith("teacher_")}
+    )
+
+
+def test_teachers_that_do_not_fit(tmp_path: Path) -> None:
+    folder = save(tmp_path / "big", random_network(CoupledNetwork, BIG))
+    with pytest.raises(ValueError, match=r"big: its teachers have 3 attention heads, model\.teacher has 6"):
+        start_teachers(folder, replace(STUDENTS, teacher=replace(BIG, heads=6)))
+    with pytest.raises(ValueError, match=r"big: teachers: .*\n.*teacher_infrared\.blocks\.5\.") as error:
+        start_teachers(folder, replace(STUDENTS, teacher=replace(BIG, depth=6)))
+    assert "projection" not in str(error.value)
+    with pytest.raises(ValueError, match=r"need a network with a teacher of its own \(model\.teacher\)"):
+        start_teachers(folder, SMALL)
+    save(tmp_path / "alone", random_network(StudentNetwork, BIG))
+    with pytest.raises(ValueError, match="saved without teachers"):
+        start_teachers(tmp_path / "alone", STUDENTS)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        start_teachers(tmp_path / "nowhere", STUDENTS)
 
 
 # The convolutional stem

@@ -1,5 +1,6 @@
 """Recipes: read from YAML, refused where they say nothing sensible, changed on the command line."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import yaml
 
 from duotrack import configuration
 from duotrack.crops import CropSettings
+from duotrack.losses import LossOptions
 from duotrack.model import preset
-from duotrack.training.config import OptimizerConfig, TrainingConfig, load
+from duotrack.training.config import MaskingConfig, OptimizerConfig, TrainingConfig, load
 
-RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("ablation"))
 LEAST = {"output": "runs/x", "data": {"root": "data"}}
 
 
@@ -24,8 +27,8 @@ def write(folder: Path, content: Any) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_that_ship_load(path: Path) -> None:
     config = load(path)
-    assert config.steps > 0
-    assert config.data.rendered or config.data.clips or config.data.stills
+    assert config.total_steps > 0
+    assert config.data.rendered or config.data.clips or config.data.stills or config.data.datasets
     assert configuration.read(TrainingConfig, configuration.plain(config), "itself") == config
 
 
@@ -70,10 +73,20 @@ def test_a_model_by_name_or_in_full(tmp_path: Path) -> None:
         ({"batch_size": -1}, "batch_size must be positive"),
         ({"save_every": 0}, "save_every must be positive"),
         ({"validation_pairs": 0}, "validation_pairs must be positive"),
-        ({"steps": "many"}, "steps: expected a whole number, found 'many'"),
-        ({"steps": 2.5}, "steps: expected a whole number, found 2.5"),
-        ({"precision": "fp16"}, "precision: expected 'auto' or 'fp32' or 'bf16', found 'fp16'"),
-        ({"optimizer": {"schedule": "linear"}}, "optimizer.schedule: expected 'constant' or 'cosine'"),
+        ({"steps": "many"}, "steps: expected a whole number or null, found 'many'"),
+        ({"steps": 2.5}, "steps: expected a whole number or null, found 2.5"),
+        ({"precision": "fp8"}, "precision: expected 'auto' or 'fp32' or 'bf16' or 'fp16', found 'fp8'"),
+        ({"optimizer": {"schedule": "linear"}}, "optimizer.schedule: expected 'constant' or 'cosine' or 'step'"),
+        ({"optimizer": {"clip": 0}}, "optimizer: clip must be above 0"),
+        ({"optimizer": {"head_rate": -1e-3}}, "optimizer: head_rate must lie in [0, 1), not -0.001"),
+        ({"optimizer": {"warmup": -1}}, "optimizer: warmup is a number of steps"),
+        ({"optimizer": {"drop_after": 1.5}}, "optimizer: drop_after must lie in (0, 1]"),
+        ({"masking": {"ratio": 1.25}}, "masking: ratio must lie in 0..1, not 1.25"),
+        ({"masking": {"probability": -0.5}}, "masking: probability must lie in 0..1"),
+        ({"keep_rate": {"warmup": -1}}, "keep_rate: start and warmup count epochs"),
+        ({"micro_batch": 0}, "micro_batch must be positive"),
+        ({"pictures": -1}, "pictures must be 0 or more"),
+        ({"device": "cpu", "compile": True}, "compile pays on GPUs alone"),
         ({"losses": {"teachers": False}}, "losses: the content loss needs teachers"),
         ({"crops": {"padding": "grey"}}, "crops.padding: expected 'zero' or 'mean'"),
         ({"model": {"width": 33, "heads": 2}}, "model: width 33 is not a multiple of 2 heads"),
@@ -119,7 +132,7 @@ def test_overrides_come_on_top(tmp_path: Path) -> None:
     [
         ("optimizer.hed_rate=1", "did you mean 'head_rate'"),
         ("steps", "no assignment"),
-        ("steps=never", "expected a whole number"),
+        ("steps=never", "expected a whole number or null"),
         ("output.x=1", "not a group of settings"),
     ],
 )
@@ -132,3 +145,36 @@ def test_a_preset_that_does_not_exist(tmp_path: Path) -> None:
     config = load(write(tmp_path, {**LEAST, "model": "ckd-bse"}))
     with pytest.raises(ValueError, match=r"no preset 'ckd-bse'; there are ckd-base, "):
         _ = config.network
+
+
+def test_the_paper_s_two_stages() -> None:
+    """Method 5.1: 30 epochs of 60,000 pairs in 20s; then the heads, 10 of 30,000 in 128s, with elimination."""
+    first, second = (load(CONFIGS / f"ckd_base_stage{stage}.yaml") for stage in (1, 2))
+    assert first.network == replace(preset("ckd-base"), elimination=None)
+    assert (first.total_steps, first.batch_size, first.epoch(2999), first.epoch(3000)) == (90_000, 20, 0, 1)
+    assert first.optimizer == OptimizerConfig()
+    assert first.losses == LossOptions()
+    assert (first.masking, first.frozen, first.data.corruption) == (MaskingConfig(0.25, 1.0), (), 0)
+    assert second.network == preset("ckd-base")
+    assert (second.total_steps, second.batch_size) == (2343, 128)
+    assert second.optimizer.head_rate == 5e-5
+    assert second.masking.probability == 0
+    assert set(second.frozen) == {"visible", "infrared", "teacher_visible", "teacher_infrared"}
+    assert second.start == f"{first.output}/coupled"
+
+
+@pytest.mark.parametrize("network", ["ckd_base", "tiny"])
+def test_the_second_stage_takes_what_the_first_leaves(network: str) -> None:
+    first, second = (load(CONFIGS / f"{network}_stage{stage}.yaml") for stage in (1, 2))
+    assert second.start == f"{first.output}/coupled"
+    assert second.crops == first.crops
+    assert second.network.elimination is not None
+    assert replace(second.network, elimination=None) == first.network
+
+
+def test_the_length_of_a_run_does_not_depend_on_the_batch(tmp_path: Path) -> None:
+    path = write(tmp_path, {**LEAST, "epochs": 3, "pairs_per_epoch": 100, "batch_size": 10})
+    assert load(path).total_steps == 30
+    assert load(path, ["batch_size=20"]).total_steps == 15
+    assert [load(path).epoch(step) for step in (0, 9, 10, 29)] == [0, 0, 1, 2]
+    assert load(path, ["steps=7"]).total_steps == 7

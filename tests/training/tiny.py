@@ -1,5 +1,6 @@
 """A data folder and a recipe on which training takes seconds: every kind of source, every kind of randomness."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,9 @@ def settings(root: Path, output: Path) -> dict[str, Any]:
         "save_every": 100,
         "validate_every": 4,
         "validation_pairs": 3,
+        "device": "cpu",
+        "pictures": 0,
+        "export": False,
     }
 
 
@@ -90,3 +94,10 @@ def recipe(root: Path, output: Path, **changes: Any) -> TrainingConfig:
     config = read(TrainingConfig, settings(root, output), "a test")
     optimizer = OptimizerConfig(head_rate=1e-3, branch_rate=3e-4, clip=1.0, schedule="cosine", warmup=2)
     return replace(config, **{"model": NETWORK, "optimizer": optimizer, **changes})
+
+
+def rows(output: Path) -> list[dict[str, float]]:
+    """The metrics of a run, without what depends on the machine's speed."""
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    times = {"pairs/s", "waiting"}
+    return [{name: value for name, value in json.loads(line).items() if name not in times} for line in lines]

@@ -28,7 +28,8 @@ class Pair:
     Boxes are ``x, y, w, h`` in crop sides and are not clipped: a target may reach out of its crop. Brightness is left
     to the training step, ``clamp(uint8 * (b / 255), 0, 1)``, so that crops travel as bytes. Where the target is not in
     the search crop (``present`` is False), ``search_box`` has an area but no meaning. ``shown`` says which modalities
-    of the search crop show the target: what may be taken away without making the pair unsolvable.
+    of the search crop show the target: what may be taken away without making the pair unsolvable. ``skipped`` names
+    the image files that could not be used when this pair was drawn, so that another one had to be.
     """
 
     template: Image  # (2, Ht, Wt, 3): visible, infrared
@@ -38,6 +39,7 @@ class Pair:
     brightness: Float32  # (2,): factor of template, search
     present: bool = True
     shown: tuple[bool, bool] = (True, True)
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

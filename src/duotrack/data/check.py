@@ -5,7 +5,6 @@ look at: published data sets have such places, and nothing here corrects them.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from duotrack.data.datasets import Counts, Layout, Values, find_sequences, read_annotation
+from duotrack.data.datasets import Counts, Layout, Values, find_sequences, numbering_gaps, read_annotation
 from duotrack.evaluation import annotations
 from duotrack.evaluation.benchmark import Benchmark, find_benchmark
 from duotrack.evaluation.metrics import overlap
@@ -34,8 +33,6 @@ Note = tuple[Kind, str, str]
 
 SHOWN = 5
 """How many findings of one sort are printed; JSON has them all."""
-
-NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -256,11 +253,7 @@ def _look(file: Path, decode: bool) -> tuple[tuple[int, int] | None, str]:
 
 def _numbering(files: list[Path]) -> Iterator[Note]:
     """Gaps in the numbers of the file names: a frame that is not there shifts all that follow."""
-    found = [NUMBER.findall(file.stem) for file in files]
-    if not all(found) or len(files) < 2:
-        return
-    steps = np.diff([int(numbers[-1]) for numbers in found])
-    if (gaps := np.flatnonzero(steps != max(1, np.median(steps)))).size:
+    if (gaps := numbering_gaps([file.name for file in files])).size:
         before, after = files[int(gaps[0])], files[int(gaps[0]) + 1]
         detail = f"{_short(before)} is followed by {after.name}{_others(gaps.size, 'place')}"
         yield "odd", "numbers of images that do not follow each other", detail

@@ -15,8 +15,10 @@ Images of the two modalities belong together by position and not by name: ``0000
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -147,11 +149,34 @@ def find_sequences(root: str | os.PathLike[str], layout: Layout) -> dict[str, Pa
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds no sequence, or two of one name.
     """
+    images = " and ".join(f"{each}/" for each in (layout.visible, layout.infrared))
+    expected = f"{images} and {' and '.join(each.file for each in layout.truth)}"
+    return find_folders(root, layout.title, partial(_is_sequence, layout), expected)
+
+
+def find_folders(
+    root: str | os.PathLike[str], title: str, is_sequence: Callable[[Path], bool], expected: str
+) -> dict[str, Path]:
+    """Finds folders of sequences, up to four deep, by the rules of :func:`find_sequences`.
+
+    Args:
+        root: where to search.
+        title: of the data set, for messages.
+        is_sequence: tells a sequence from a folder that may have sequences below it.
+        expected: what a sequence holds, for messages.
+
+    Returns:
+        Folders by name of the sequence, in natural order of the names.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no sequence, or two of one name.
+    """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder: expected the one that holds the sequences of {layout.title}")
+        raise FileNotFoundError(f"{root} is not a folder: expected the one that holds the sequences of {title}")
     found: dict[str, Path] = {}
-    for folder in _search(root, layout, DEPTH):
+    for folder in _search(root, is_sequence, DEPTH):
         if folder.name in found:
             raise ValueError(
                 f"the sequence {folder.name!r} is there twice: {found[folder.name]} and {folder}. "
@@ -159,26 +184,23 @@ def find_sequences(root: str | os.PathLike[str], layout: Layout) -> dict[str, Pa
             )
         found[folder.name] = folder
     if not found:
-        raise ValueError(
-            f"{root} holds no sequence of {layout.title}: expected folders, up to {DEPTH} deep, with "
-            f"{layout.visible}/ and {layout.infrared}/ and {' and '.join(each.file for each in layout.truth)}"
-        )
+        raise ValueError(f"{root} holds no sequence of {title}: expected folders, up to {DEPTH} deep, with {expected}")
     return {name: found[name] for name in sorted(found, key=natural)}
 
 
-def _search(folder: Path, layout: Layout, depth: int) -> Iterator[Path]:
+def _search(folder: Path, is_sequence: Callable[[Path], bool], depth: int) -> Iterator[Path]:
     """The sequences below a folder, in natural order."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name)]
     for name in sorted(names, key=natural):
         below = folder / name
-        if _is_sequence(below, layout):
+        if is_sequence(below):
             yield below
         elif depth > 1:
-            yield from _search(below, layout, depth - 1)
+            yield from _search(below, is_sequence, depth - 1)
 
 
-def _is_sequence(folder: Path, layout: Layout) -> bool:
+def _is_sequence(layout: Layout, folder: Path) -> bool:
     return any((folder / each.file).is_file() for each in layout.annotations) or any(
         (folder / each).is_dir() for each in (layout.visible, layout.infrared)
     )
@@ -203,6 +225,25 @@ def _images(folder: Path, layout: Layout) -> list[Path]:
     if not (files := list_images(folder)):
         raise ValueError(f"{folder} holds no images: expected {', '.join(IMAGE_SUFFIXES)}")
     return files
+
+
+def numbering_gaps(names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Where the numbers in file names do not go on as elsewhere: an image that is not there shifts all that follow.
+
+    Args:
+        names: of the images of a folder, in order. The last number of a name counts.
+
+    Returns:
+        Indices of the names before the gaps; none where a name has no number.
+    """
+    found = [_NUMBER.findall(name.rpartition(".")[0]) for name in names]
+    if not all(found) or len(names) < 2:
+        return np.empty(0, np.int64)
+    steps = np.diff([int(numbers[-1]) for numbers in found])
+    return np.flatnonzero(steps != max(1, np.median(steps)))
+
+
+_NUMBER = re.compile(r"[0-9]+")
 
 
 def _is_hidden(name: str) -> bool:

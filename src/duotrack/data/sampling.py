@@ -2,12 +2,13 @@
 
 :class:`DataConfig` is plain values, so it stands in a training recipe: names of clips, images and cut-outs relative to
 a data folder. They are glob patterns. A pattern that matches nothing is an error: silently missing data would train
-another network.
+another network. Data sets are folders in one of the layouts of :mod:`duotrack.data.folders`; of their many files a few
+may be broken, up to a stated share.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -17,13 +18,19 @@ import numpy.typing as npt
 from duotrack.crops import CropSettings
 from duotrack.data.augment import Processing
 from duotrack.data.clips import Clip, open_clip
+from duotrack.data.folders import FOLDER_LAYOUTS, Modality, open_dataset
 from duotrack.data.objects import Cutout, Objects, cut_people, load_cutouts
-from duotrack.data.sources import ClipSource, Maker, Mixture, Sampling, StillSource
+from duotrack.data.sources import ClipSource, DatasetSource, Maker, Mixture, Sampling, StillSource
 from duotrack.data.synthetic import Background, Renderer, Rendering
 from duotrack.model.config import ModelConfig
 
 FRAMES_PER_CLIP = 12  # frames of a clip that serve as backgrounds
 SMALLEST_BOX = 8.0  # px; smaller labels of stills are a dot
+
+
+def _check_weight(weight: float) -> None:
+    if not weight > 0:
+        raise ValueError(f"weight must be above 0, not {weight}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,40 @@ class Clips:
     lookalikes: tuple[str, ...] = ()
     """Kinds of objects that are put beside targets, if ``sampling`` asks for it."""
 
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Sequences of a data set on disk, each drawn from as often as any other. The paper trains on LasHeR only."""
+
+    layout: str
+    """How the sequences lie on disk: ``lasher``, ``vtuav``, ``rgbt234``, ``rgbt210``, ``gtot``, ``got10k``, ``lasot``,
+    ``otb``, or ``folders`` for your own (:mod:`duotrack.data.folders`)."""
+    folder: str
+    weight: float
+    modality: Modality = "visible"
+    """What the images of got10k, lasot and otb show."""
+    sequences: str | None = None
+    """Text file that names the sequences to take, one a line, such as LasHeR's list for training; null: all."""
+    exclude: str | None = None
+    """Text file that names sequences to leave out: those you test on."""
+    tolerance: float = 0.2
+    """Share of the sequences, and of the draws, that may be broken; beyond it the run stops."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+        if self.layout not in FOLDER_LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(FOLDER_LAYOUTS)}, not {self.layout!r}")
+        if self.modality == "infrared" and FOLDER_LAYOUTS[self.layout].infrared is not None:
+            raise ValueError(f"modality is for sets of one modality, and {self.layout} has both: leave it out")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance is a share, from 0 to below 1, not {self.tolerance}")
+        if self.sampling.lookalikes:
+            raise ValueError("sampling.lookalikes is for clips only: leave it out")
+
 
 @dataclass(frozen=True)
 class Stills:
@@ -47,6 +88,9 @@ class Stills:
     infrared: bool = True
     exclude: tuple[str, ...] = ("DontCare",)
     sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
 
 
 @dataclass(frozen=True)
@@ -66,6 +110,9 @@ class Kind:
     name: str
     weight: float
 
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -84,21 +131,30 @@ class Rendered:
     kinds: tuple[Kind, ...] = (Kind("figure", 1.0), Kind("vehicle", 1.0), Kind("shape", 1.0))
     rendering: Rendering = field(default_factory=Rendering)
 
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
 
 @dataclass(frozen=True)
 class DataConfig:
     """A mixture of sources of pairs.
 
-    ``root`` is the folder that all names are relative to, ``cache`` the one in which decoded clips are kept.
-    ``corruption`` is the share of pairs in which one modality of the search crop is lost.
+    ``root`` is the folder that all names are relative to, ``cache`` the one in which decoded clips, and the names and
+    boxes of data sets, are kept. ``corruption`` is the share of pairs in which one modality of the search crop is
+    lost; the paper has none.
     """
 
     root: str
     cache: str = "cache"
     rendered: Rendered | None = None
+    datasets: tuple[Dataset, ...] = ()
     clips: tuple[Clips, ...] = ()
     stills: tuple[Stills, ...] = ()
     corruption: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.corruption <= 1:
+            raise ValueError(f"corruption is a share and must lie in 0..1, not {self.corruption}")
 
 
 class PairSource(Mixture):
@@ -108,20 +164,34 @@ class PairSource(Mixture):
         config: what it is made of.
         network: gives the sizes of the crops.
         crops: gives factors and padding.
-        seed: two seeds, two streams: one for training, another for validation.
+        seed: two seeds, two streams.
+        validation: whether crops are neither mirrored nor made brighter or darker, as published; all else remains.
+
+    Attributes:
+        problems: a message for each sequence of a data set that was left out because it cannot be used.
 
     Raises:
         FileNotFoundError: if a name of the configuration matches nothing.
+        BrokenDatasetError: if more of a data set is broken than its tolerance allows.
         ValueError: if a file cannot be used, or the configuration has no source.
     """
 
-    def __init__(self, config: DataConfig, network: ModelConfig, crops: CropSettings, *, seed: int) -> None:
+    def __init__(
+        self, config: DataConfig, network: ModelConfig, crops: CropSettings, *, seed: int, validation: bool = False
+    ) -> None:
         processing = Processing(crops, network.template_size, network.search_size)
-        super().__init__(open_sources(config, processing), seed, config.corruption)
+        if validation:
+            processing = replace(processing, flip_crops=0, brightness=0)
+        makers, self.problems = open_sources(config, processing)
+        super().__init__(makers, seed, config.corruption)
 
 
-def open_sources(config: DataConfig, processing: Processing) -> list[tuple[Maker, float]]:
-    """Opens everything that a configuration names: the sources of pairs, each with its weight."""
+def open_sources(config: DataConfig, processing: Processing) -> tuple[list[tuple[Maker, float]], list[str]]:
+    """Opens everything that a configuration names.
+
+    Returns:
+        The sources of pairs, each with its weight; and what was left out of data sets.
+    """
     root, cache = Path(config.root), Path(config.cache)
     opened: dict[tuple[Path, bool], Clip] = {}
 
@@ -138,13 +208,34 @@ def open_sources(config: DataConfig, processing: Processing) -> list[tuple[Maker
         what = config.rendered
         objects, backgrounds = _material(what, root, clips(what.people, True), clips(what.clips, True))
         makers.append((Renderer(objects, backgrounds, processing, what.rendering), what.weight))
+    problems: list[str] = []
+    for data in config.datasets:
+        source, unusable = _open_dataset(data, root, cache, processing)
+        makers.append((source, data.weight))
+        problems += unusable
     for group in config.clips:
         members = clips(group.clips, group.partly_occluded)
         makers.append((ClipSource(members, processing, group.sampling, objects, group.lookalikes), group.weight))
     for still in config.stills:
         labelled = read_labelled(root / still.folder, infrared=still.infrared, exclude=still.exclude)
         makers.append((StillSource(labelled, processing, still.sampling), still.weight))
-    return makers
+    return makers, problems
+
+
+def _open_dataset(data: Dataset, root: Path, cache: Path, processing: Processing) -> tuple[DatasetSource, list[str]]:
+    """The pairs of a data set, and what was left out of it."""
+    only, without = (root / name if name is not None else None for name in (data.sequences, data.exclude))
+    clips, problems = open_dataset(
+        root / data.folder,
+        data.layout,
+        cache,
+        modality=data.modality,
+        only=only,
+        without=without,
+        tolerance=data.tolerance,
+    )
+    pairs = ClipSource(clips, processing, data.sampling)
+    return DatasetSource(str(root / data.folder), pairs, data.tolerance), problems
 
 
 def _material(what: Rendered, root: Path, people: list[Clip], scenes: list[Clip]) -> tuple[Objects, list[Background]]:

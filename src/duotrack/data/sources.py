@@ -11,14 +11,19 @@ import numpy.typing as npt
 from duotrack.crops import Box, Image
 from duotrack.data.augment import Draws, Pair, Processing, draw, process
 from duotrack.data.clips import Clip, Track
+from duotrack.data.folders import BrokenDatasetError, BrokenImageError, ImageClip
 from duotrack.data.objects import Objects, shrunk, to_bytes
 from duotrack.data.synthetic import Canvas, coloured, gain_table, place, smoke, thermal
 
 Generator = np.random.Generator
 Maker = Callable[[Generator], Pair | None]
-"""One kind of pairs: a pair from a generator, or None where the draw was invalid and has to be repeated."""
+"""One kind of pairs: a pair from a generator, or None where the draw was invalid and has to be repeated.
+
+It may raise :class:`duotrack.data.folders.BrokenImageError` to the same effect.
+"""
 
 MAX_REDRAWS = 200
+ENOUGH_DRAWS = 100  # below that many, the share of broken ones says little
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class ClipSource:
 
     def __init__(
         self,
-        clips: Sequence[Clip],
+        clips: Sequence[Clip | ImageClip],
         processing: Processing,
         sampling: Sampling | None = None,
         objects: Objects | None = None,
@@ -79,8 +84,11 @@ class ClipSource:
             if len(track.frames) >= rule.min_visible and clip.length >= rule.min_frames
         ]
         if not self.targets:
-            names = [clip.name for clip in clips]
-            raise ValueError(f"{names}: no target visible in {rule.min_visible} of at least {rule.min_frames} frames")
+            names = ", ".join(clip.name for clip in clips[:5]) + ", ..." * (len(clips) > 5)
+            raise ValueError(
+                f"{names}: no target visible in {rule.min_visible} of at least {rule.min_frames} frames, as the "
+                "settings sampling.min_visible and sampling.min_frames want it"
+            )
         if rule.lookalikes and (objects is None or not kinds):
             raise ValueError("look-alikes need objects and the kinds to draw")
         self.objects, self.kinds = objects, kinds
@@ -90,10 +98,10 @@ class ClipSource:
         rule = self.sampling
         clip, track = self.targets[int(rng.integers(len(self.targets)))]
         first, second = causal_pair(track, clip.length, rule.max_gap, rng)
-        box, present = track.boxes[second], bool(rng.random() >= rule.absent)
-        window = box if present else _elsewhere(clip, track, second, rng)
-        draws = draw(rng, self.processing)
         template, search = clip.frame(int(track.frames[first])), clip.frame(int(track.frames[second]))
+        box, present = track.boxes[second], bool(rng.random() >= rule.absent)
+        window = box if present else _elsewhere(clip, track, second, search[0].shape, rng)
+        draws = draw(rng, self.processing)
         pair = process(template, search, track.boxes[first], window, draws, self.processing)
         if pair is None or (not present and _in_crop(box, window, pair, draws, self.processing)):
             return None
@@ -132,6 +140,39 @@ class ClipSource:
         return replace(pair, search=canvas.stacked())
 
 
+class DatasetSource:
+    """Pairs from a data set on disk, some of whose images may be missing or damaged.
+
+    Args:
+        name: of the data set, for messages.
+        pairs: draws them.
+        tolerance: largest share of draws that may hit a broken image.
+    """
+
+    def __init__(self, name: str, pairs: Maker, tolerance: float) -> None:
+        self.name, self.pairs, self.tolerance = name, pairs, tolerance
+        self.draws, self.broken = 0, 0  # they do not touch what is drawn: they only end a run
+
+    def __call__(self, rng: Generator) -> Pair | None:
+        """One pair, or None where the draw was invalid.
+
+        Raises:
+            BrokenImageError: if an image cannot be used.
+            BrokenDatasetError: if that has happened more often than tolerated.
+        """
+        self.draws += 1
+        try:
+            return self.pairs(rng)
+        except BrokenImageError as error:
+            self.broken += 1
+            if self.draws >= ENOUGH_DRAWS and self.broken > self.tolerance * self.draws:
+                raise BrokenDatasetError(
+                    f"{self.name}: {self.broken} of {self.draws} draws hit an image that cannot be used, more than the "
+                    f"tolerance of {self.tolerance:g}. The last one: {error}"
+                ) from error
+            raise
+
+
 class StillSource:
     """Pairs of two crops of one labelled still: poor in change, rich in objects and real texture.
 
@@ -168,7 +209,8 @@ class Mixture:
     """Several sources as one endless, numbered, reproducible stream of pairs.
 
     Pair ``index`` of seed ``seed`` has a random generator of its own, so the stream is the same for any number of
-    workers and when training resumes at any index.
+    workers and when training resumes at any index. Where a draw is invalid or hits a broken image, the next one comes
+    from the same source and generator.
 
     Args:
         makers: sources, each with its weight.
@@ -198,11 +240,16 @@ class Mixture:
 
     def _draw(self, rng: Generator) -> Pair:
         maker = self.makers[int(np.searchsorted(self.cumulated, rng.random(), side="right"))]
+        skipped: list[str] = []
         for _ in range(MAX_REDRAWS):
-            pair = maker(rng)
+            try:
+                pair = maker(rng)
+            except BrokenImageError as error:
+                skipped.append(str(error.file))
+                continue
             if pair is not None:
-                return pair
-        raise RuntimeError(
+                return replace(pair, skipped=tuple(skipped))
+        raise ValueError(
             f"{type(maker).__name__}: no valid pair in {MAX_REDRAWS} draws; check the boxes and images of its data"
         )
 
@@ -213,7 +260,7 @@ class Mixture:
             lost = 1 - lost
         if pair.present and not pair.shown[1 - lost]:
             return pair
-        search = pair.search.copy()
+        search, skipped = pair.search.copy(), pair.skipped
         kind = rng.integers(3)
         if kind == 0:
             search[lost] = 0
@@ -221,9 +268,10 @@ class Mixture:
             noise = rng.integers(0, 256, search.shape[1:], np.uint8)
             search[lost] = noise if lost == 0 else noise[..., :1]
         else:
-            search[lost] = self._draw(rng).search[lost]
+            other = self._draw(rng)
+            search[lost], skipped = other.search[lost], skipped + other.skipped
         shown = (pair.shown[0] and lost != 0, pair.shown[1] and lost != 1)
-        return replace(pair, search=search, shown=shown)
+        return replace(pair, search=search, shown=shown, skipped=skipped)
 
 
 def causal_pair(track: Track, length: int, max_gap: int, rng: Generator) -> tuple[int, int]:
@@ -305,7 +353,7 @@ def without_gap(pair: Pair, *, rendered: bool, rng: Generator) -> Pair:
     return replace(pair, template=crops[0], search=crops[1], shown=(True, True) if rendered else pair.shown)
 
 
-def _elsewhere(clip: Clip, track: Track, row: int, rng: Generator) -> Box:
+def _elsewhere(clip: Clip | ImageClip, track: Track, row: int, shape: tuple[int, ...], rng: Generator) -> Box:
     """A box of the target's size elsewhere in the frame, where another target is or anywhere."""
     box, frame = track.boxes[row], track.frames[row]
     others = [
@@ -317,7 +365,7 @@ def _elsewhere(clip: Clip, track: Track, row: int, rng: Generator) -> Box:
         other = others[int(rng.integers(len(others)))]
         center = other[:2] + other[2:] / 2
     else:
-        center = rng.random(2) * clip.size
+        center = rng.random(2) * (shape[1], shape[0])
     return np.concatenate([center - box[2:] / 2, box[2:]])
 
 

@@ -55,6 +55,10 @@ class ModelConfig:
     is the convolutional stem of EfficientNet-Lite0, one for all branches. ``correlation_input`` adds the cosines
     between template and search features of a convolutional stem to the search tokens; it is not in the paper.
     Sizes are in pixels, ``head_channels`` is the width of the centre head's first convolutions.
+
+    ``teacher`` describes both teachers of training where they are larger than the students; None, as in the paper,
+    makes them alike. It counts for :class:`duotrack.model.CoupledNetwork` alone. Teachers see the students' crops and
+    drop the tokens that the students drop, so sizes and stride must agree and elimination is not theirs to set.
     """
 
     stem: Literal["patch", "lite0"] = "patch"
@@ -70,6 +74,7 @@ class ModelConfig:
     shared_students: bool = False
     correlation_input: bool = False
     elimination: Elimination | None = None
+    teacher: "ModelConfig | None" = None
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "template_size", "search_size", "stride", "head_channels"):
@@ -95,6 +100,20 @@ class ModelConfig:
             raise ValueError(f"drop_path must lie in [0, 1), not {self.drop_path}")
         if self.elimination and self.elimination.layers[-1] >= self.depth:
             raise ValueError(f"elimination in block {self.elimination.layers[-1]}, but there are {self.depth} blocks")
+        if self.teacher is not None:
+            self._refuse_teacher(self.teacher)
+
+    def _refuse_teacher(self, teacher: "ModelConfig") -> None:
+        for name in ("template_size", "search_size", "stride"):
+            if getattr(teacher, name) != getattr(self, name):
+                raise ValueError(
+                    f"teacher: {name} is {getattr(teacher, name)}, that of the students {getattr(self, name)}; "
+                    "content is compared token by token, so give the students the crops of their teachers"
+                )
+        if teacher.depth < self.depth:
+            raise ValueError(f"teacher: {teacher.depth} blocks are too few for students of {self.depth}")
+        if teacher.elimination or teacher.shared_students or teacher.teacher:
+            raise ValueError("teacher: leave out elimination, shared_students and teacher; they are for students")
 
     @property
     def template_grid(self) -> int:

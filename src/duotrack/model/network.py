@@ -43,7 +43,11 @@ class Output:
 
 
 class BranchTokens(NamedTuple):
-    """Tokens after each block (before the final norm) of the four branches: lists of (B, N, C), template first."""
+    """Tokens after each block (before the final norm) of the four branches: lists of (B, N, C), template first.
+
+    All lists are as long as the students are deep: of deeper teachers they hold the blocks that
+    :func:`matching_block` names. Those of teachers are empty where no teacher ran.
+    """
 
     visible: list[Tensor]
     infrared: list[Tensor]
@@ -53,11 +57,16 @@ class BranchTokens(NamedTuple):
 
 @dataclass(kw_only=True)
 class CoupledOutput(Output):
-    """The fused answer of the students, and beside it what training compares: the teachers' and all tokens."""
+    """The fused answer of the students, and beside it what training compares: the teachers' and all tokens.
 
-    teacher_visible: Output
-    teacher_infrared: Output
+    The teachers' answers are None where none ran. ``projected`` are the students' tokens, visible and infrared, in the
+    width of wider teachers; None where the widths agree and tokens are compared as they are.
+    """
+
+    teacher_visible: Output | None
+    teacher_infrared: Output | None
     tokens: BranchTokens
+    projected: tuple[list[Tensor], list[Tensor]] | None = None
 
 
 class Template(NamedTuple):
@@ -79,8 +88,8 @@ class StudentNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.stem = LiteStem() if config.stem == "lite0" else None
-        self.visible = self._branch()
-        self.infrared = self.visible if config.shared_students else self._branch()
+        self.visible = _branch(config)
+        self.infrared = self.visible if config.shared_students else _branch(config)
         self.head = CenterHead(2 * config.width, config.head_channels)
         self.register_buffer("_rows", self._template_rows(), persistent=False)
 
@@ -103,20 +112,25 @@ class StudentNetwork(nn.Module):
             if template_box is None:
                 raise ValueError("elimination with GT_BOX needs template_box, the target's box in the template crop")
             rows = box_weights(template_box, self.config.template_size, self.config.template_grid)
-        return Template(self._features(template), rows)
+        return Template(_features(self.stem, template), rows)
 
     def search(self, template: Template, search: Tensor) -> Output:
         """The rest of :meth:`forward`: a search region against a known template."""
-        features = self._features(search)
-        cosines = self._cosines(template.features, features)
         branches = (self.visible, self.infrared)
-        tokens = [
-            torch.cat([branch.embed_template(z), branch.embed_search(x, cosine)], dim=1)
-            for branch, z, x, cosine in zip(branches, template.features, features, cosines, strict=True)
-        ]
+        tokens = _embed(branches, template.features, _features(self.stem, search))
         (visible, infrared), kept = self._transform(branches, tokens, template.rows, self._keep_rates())
         maps: Maps = self.head(torch.cat([visible, infrared], dim=1))
         return Output(*maps, peak_box(maps), kept)
+
+    def tokens(self, template: Tensor, search: Tensor) -> BranchTokens:
+        """Tokens of every branch after each block, for a look inside; elimination must not want the target's box."""
+        state = self.template(template)
+        branches = (self.visible, self.infrared)
+        history: list[list[Tensor]] = []
+        tokens = _embed(branches, state.features, _features(self.stem, search))
+        self._transform(branches, tokens, state.rows, self._keep_rates(), history)
+        visible, infrared = (list(branch) for branch in zip(*history, strict=True))
+        return BranchTokens(visible, infrared, [], [])
 
     def _transform(
         self,
@@ -128,12 +142,15 @@ class StudentNetwork(nn.Module):
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """All blocks over all branches; the first two branches are the students, who decide for all.
 
+        Where teachers are deeper, each of the students' blocks runs beside its :func:`matching_block`, after the
+        teachers' blocks that have no counterpart.
+
         Args:
             branches: students first.
             tokens: embedded tokens (B, Nz + Nx, C) of each branch.
             row_weights: of :class:`Template`.
             keep_rates: block number to the share of search tokens that stays after its attention.
-            history: filled with the tokens of all branches after each block.
+            history: filled with the tokens of all branches after each of the students' blocks.
 
         Returns:
             The search features (B, C, F, F) of each branch, eliminated cells zero; and the kept positions.
@@ -142,7 +159,9 @@ class StudentNetwork(nn.Module):
         positions = torch.arange(nx, device=tokens[0].device).expand(tokens[0].shape[0], -1)
         kept: list[Tensor] = []
         for layer in range(self.config.depth):
-            blocks = [cast(Block, branch.blocks[layer]) for branch in branches]
+            stretches = [_blocks(branch, layer, self.config.depth) for branch in branches]
+            tokens = [_run(unmatched, t) for (*unmatched, _), t in zip(stretches, tokens, strict=True)]
+            blocks = [stretch[-1] for stretch in stretches]
             rate, current = keep_rates.get(layer, 1.0), positions.shape[1]
             eliminates = math.ceil(rate * current) < current
             rows = [self._rows if eliminates and student < 2 else None for student in range(len(blocks))]
@@ -164,31 +183,12 @@ class StudentNetwork(nn.Module):
             search = branch.norm(t)[:, nz:]
             if kept:
                 search = restore_search(search, positions, nx)
-            features.append(search.mT.reshape(-1, self.config.width, grid, grid))
+            features.append(search.mT.reshape(-1, search.shape[-1], grid, grid))
         return features, tuple(kept)
-
-    def _features(self, images: Tensor) -> Tensor:
-        """(2, B, 3, H, W) through the stem to (2, B, D, H', W'); the images themselves for a patch stem."""
-        if self.stem is None:
-            return images
-        features: Tensor = self.stem(images.flatten(0, 1))
-        return cast(Tensor, features.unflatten(0, (2, -1)))
-
-    def _cosines(self, template: Tensor, search: Tensor) -> Tensor | tuple[None, None]:
-        """Cosine of every search with every template feature, (2, B, Nx, Nz), where the network wants them."""
-        if not self.config.correlation_input:
-            return (None, None)
-        z, x = F.normalize(template.flatten(3), dim=2), F.normalize(search.flatten(3), dim=2)
-        return x.mT @ z
 
     def _keep_rates(self) -> dict[int, float]:
         elimination = self.config.elimination
         return dict(zip(elimination.layers, elimination.keep_rates, strict=True)) if elimination else {}
-
-    def _branch(self) -> VisionTransformer:
-        if self.config.stem == "lite0":
-            return VisionTransformer(self.config, LITE0_CHANNELS, 1)
-        return VisionTransformer(self.config, 3, self.config.stride)
 
     def _template_rows(self) -> Tensor:
         elimination = self.config.elimination
@@ -197,14 +197,24 @@ class StudentNetwork(nn.Module):
 
 
 class CoupledNetwork(StudentNetwork):
-    """Students and teachers, for training by coupled knowledge distillation."""
+    """Students and teachers, for training by coupled knowledge distillation.
+
+    Teachers are made like the students and share their stem, as in the paper; or as ``config.teacher`` says, with a
+    stem of their own. Where these are wider, a linear projection for each modality and block takes the students'
+    tokens to the teachers' width before they are compared; it is learned, and left behind when the students are saved.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.teacher_visible = self._branch()
-        self.teacher_infrared = self._branch()
-        self.teacher_head_visible = CenterHead(config.width, config.head_channels)
-        self.teacher_head_infrared = CenterHead(config.width, config.head_channels)
+        teacher = config.teacher or config
+        self.teacher_visible = _branch(teacher)
+        self.teacher_infrared = _branch(teacher)
+        self.teacher_head_visible = CenterHead(teacher.width, teacher.head_channels)
+        self.teacher_head_infrared = CenterHead(teacher.width, teacher.head_channels)
+        self.teacher_stem = LiteStem() if config.teacher and teacher.stem == "lite0" else None
+        wider = teacher.width != config.width
+        self.teacher_projection_visible = _projections(config, teacher) if wider else None
+        self.teacher_projection_infrared = _projections(config, teacher) if wider else None
 
     def forward(
         self,
@@ -213,6 +223,7 @@ class CoupledNetwork(StudentNetwork):
         template_box: Tensor | None = None,
         keep_mask: Tensor | None = None,
         keep_rate: float | None = None,
+        teachers: bool = True,
     ) -> CoupledOutput:
         """Runs students and teachers on the same pair.
 
@@ -223,37 +234,109 @@ class CoupledNetwork(StudentNetwork):
             keep_mask: masked modelling, (B, Nx), 1 where a search token stays; the same for both students, the
                 teachers see everything (:func:`search_mask`).
             keep_rate: of the elimination layers, in place of the configured one (:func:`scheduled_keep_rate`).
+            teachers: False leaves the teachers out: half the work where only the students learn.
         """
         state = self.template(template, template_box)
-        features = self._features(search)
-        cosines = self._cosines(state.features, features)
-        branches = (self.visible, self.infrared, self.teacher_visible, self.teacher_infrared)
-        tokens = [
-            torch.cat([branch.embed_template(z), branch.embed_search(x, cosine, mask)], dim=1)
-            for branch, z, x, cosine, mask in zip(
-                branches,
-                (*state.features, *state.features),
-                (*features, *features),
-                (*cosines, *cosines),
-                (keep_mask, keep_mask, None, None),
-                strict=True,
-            )
-        ]
+        features = _features(self.stem, search)
+        branches = [self.visible, self.infrared]
+        tokens = _embed(branches, state.features, features, keep_mask)
+        if teachers:
+            z, x = state.features, features
+            if self.config.teacher is not None:
+                z, x = _features(self.teacher_stem, template), _features(self.teacher_stem, search)
+            branches += [self.teacher_visible, self.teacher_infrared]
+            tokens += _embed(branches[2:], z, x)
         rates = self._keep_rates() if keep_rate is None else dict.fromkeys(self._keep_rates(), keep_rate)
         history: list[list[Tensor]] = []
         searched, kept = self._transform(branches, tokens, state.rows, rates, history)
-        visible, infrared, teacher_visible, teacher_infrared = searched
-        fused: Maps = self.head(torch.cat([visible, infrared], dim=1))
-        by_visible: Maps = self.teacher_head_visible(teacher_visible)
-        by_infrared: Maps = self.teacher_head_infrared(teacher_infrared)
+        layers = [list(branch) for branch in zip(*history, strict=True)]
+        fused: Maps = self.head(torch.cat(searched[:2], dim=1))
+        if not teachers:
+            alone = BranchTokens(layers[0], layers[1], [], [])
+            return CoupledOutput(
+                *fused, peak_box(fused), kept, teacher_visible=None, teacher_infrared=None, tokens=alone
+            )
+        by_visible: Maps = self.teacher_head_visible(searched[2])
+        by_infrared: Maps = self.teacher_head_infrared(searched[3])
         return CoupledOutput(
             *fused,
             peak_box(fused),
             kept,
             teacher_visible=Output(*by_visible, peak_box(by_visible), kept),
             teacher_infrared=Output(*by_infrared, peak_box(by_infrared), kept),
-            tokens=BranchTokens(*(list(layers) for layers in zip(*history, strict=True))),
+            tokens=BranchTokens(*layers),
+            projected=self._project(layers[0], layers[1]),
         )
+
+    def tokens(self, template: Tensor, search: Tensor) -> BranchTokens:
+        """As of :class:`StudentNetwork`, those of the teachers too."""
+        return CoupledNetwork.forward(self, template, search).tokens
+
+    def _project(self, visible: list[Tensor], infrared: list[Tensor]) -> tuple[list[Tensor], list[Tensor]] | None:
+        """The students' tokens in the teachers' width, where that is another one."""
+        if self.teacher_projection_visible is None or self.teacher_projection_infrared is None:
+            return None
+        return (
+            [project(t) for project, t in zip(self.teacher_projection_visible, visible, strict=True)],
+            [project(t) for project, t in zip(self.teacher_projection_infrared, infrared, strict=True)],
+        )
+
+
+def _branch(config: ModelConfig) -> VisionTransformer:
+    if config.stem == "lite0":
+        return VisionTransformer(config, LITE0_CHANNELS, 1)
+    return VisionTransformer(config, 3, config.stride)
+
+
+def _blocks(branch: VisionTransformer, layer: int, depth: int) -> list[Block]:
+    """The blocks of a branch that belong to block ``layer`` of students of ``depth`` blocks: its match comes last."""
+    first, last = (matching_block(one, depth, len(branch.blocks)) for one in (layer - 1, layer))
+    return [cast(Block, branch.blocks[number]) for number in range(first + 1, last + 1)]
+
+
+def _run(blocks: Sequence[Block], tokens: Tensor) -> Tensor:
+    for block in blocks:
+        tokens = block.feed(block.attend(tokens)[0])
+    return tokens
+
+
+def _projections(config: ModelConfig, teacher: ModelConfig) -> nn.ModuleList:
+    """One for each block of a student. Without bias: instance normalisation would take it away again."""
+    return nn.ModuleList(nn.Linear(config.width, teacher.width, bias=False) for _ in range(config.depth))
+
+
+def _features(stem: LiteStem | None, images: Tensor) -> Tensor:
+    """(2, B, 3, H, W) through the stem to (2, B, D, H', W'); the images themselves for a patch stem."""
+    if stem is None:
+        return images
+    features: Tensor = stem(images.flatten(0, 1))
+    return cast(Tensor, features.unflatten(0, (2, -1)))
+
+
+def _embed(
+    branches: Sequence[VisionTransformer], template: Tensor, search: Tensor, keep: Tensor | None = None
+) -> list[Tensor]:
+    """The tokens (B, Nz + Nx, C) of a visible and an infrared branch from features (2, B, D, H, W).
+
+    ``keep`` masks the search tokens of both, as :meth:`VisionTransformer.embed_search` says.
+    """
+    cosines: Tensor | tuple[None, None] = (None, None)
+    if branches[0].correlation is not None:
+        z, x = F.normalize(template.flatten(3), dim=2), F.normalize(search.flatten(3), dim=2)
+        cosines = x.mT @ z  # of every search with every template feature, (2, B, Nx, Nz)
+    return [
+        torch.cat([branch.embed_template(z), branch.embed_search(x, cosine, keep)], dim=1)
+        for branch, z, x, cosine in zip(branches, template, search, cosines, strict=True)
+    ]
+
+
+def matching_block(layer: int, depth: int, teacher_depth: int) -> int:
+    """The block of a deeper teacher that a student's block is compared with; both counted from 0.
+
+    Counted from 1, block l of L matches block round(l T / L) of T, halves up: the last matches the last, and with
+    equal depths every block its like. -1 for ``layer`` -1: before the first block stands none.
+    """
+    return (2 * (layer + 1) * teacher_depth + depth) // (2 * depth) - 1
 
 
 def search_mask(

@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "describe",
+    "has_teachers",
     "import_checkpoint",
     "import_published",
     "lite0_package_state",
@@ -47,6 +49,7 @@ __all__ = [
     "save",
     "start_from_mae",
     "start_from_tracker",
+    "start_teachers",
 ]
 
 Network = TypeVar("Network", bound=StudentNetwork)
@@ -65,6 +68,7 @@ _PUBLISHED = {
     "teacher_head_visible": "box_head_v",
     "teacher_head_infrared": "box_head_i",
 }
+_PROJECTIONS = ("teacher_projection_visible.", "teacher_projection_infrared.")
 _SINGLE = {module: "box_head" if "head" in module else "backbone" for module in _PUBLISHED}
 
 
@@ -85,7 +89,8 @@ def save(
 
     Args:
         folder: made if absent.
-        network: students alone, or a :class:`CoupledNetwork` with its teachers.
+        network: students alone, or a :class:`CoupledNetwork` with its teachers. Where these are larger, the folder of
+            students alone says nothing of them.
         crops: how the network wants its crops.
         training: where the weights come from (data, recipe, seeds, versions, figures), as JSON takes it.
 
@@ -102,7 +107,8 @@ def save(
         if training is not None:
             text = json.dumps(training, indent=2, ensure_ascii=False) + "\n"
             (beside / pretrained.TRAINING).write_text(text, "utf-8")
-        info = pretrained.WeightsInfo(network.config, crops)
+        model = network.config if isinstance(network, CoupledNetwork) else replace(network.config, teacher=None)
+        info = pretrained.WeightsInfo(model, crops)
         (beside / pretrained.CONFIG).write_text(pretrained.config_text(info), "utf-8")
         # Without its config.json a folder holds no weights: old and new never mix.
         for name in (pretrained.CONFIG, pretrained.SEARCH_GRAPH, pretrained.TEMPLATE_GRAPH, pretrained.TRAINING):
@@ -135,6 +141,16 @@ def load_coupled(weights: str | Path) -> CoupledNetwork:
         ValueError: as :func:`load`; also if the folder was saved without teachers.
     """
     return _load(weights, CoupledNetwork)
+
+
+def has_teachers(folder: str | Path) -> bool:
+    """Whether a weights folder holds teachers beside the students.
+
+    Raises:
+        FileNotFoundError: if there are no weights in it.
+        ValueError: if they are damaged.
+    """
+    return any(_is_teacher(name) for name in _shapes(Path(folder) / pretrained.WEIGHTS))
 
 
 def describe(weights: str | Path) -> dict[str, Any]:
@@ -189,6 +205,8 @@ def _load(weights: str | Path, kind: type[Network]) -> Network:
         shapes = {name: shape for name, shape in shapes.items() if not _is_teacher(name)}
     elif not any(_is_teacher(name) for name in shapes):
         raise ValueError(f"{path}: was saved without teachers; it can track, but not go on training by distillation")
+    elif config.teacher is not None:
+        _refuse_implausible(config.teacher, shapes, path, "teacher_visible")
     _refuse_mismatch(shapes, _once(_expected(kind, config), config), str(path))
     with safetensors.safe_open(path, "pt") as file:
         state = {name: file.get_tensor(name) for name in shapes}
@@ -231,10 +249,10 @@ def _expected(kind: type[StudentNetwork], config: ModelConfig) -> dict[str, Shap
         return {name: tuple(tensor.shape) for name, tensor in kind(config).state_dict().items()}
 
 
-def _refuse_implausible(config: ModelConfig, shapes: Mapping[str, Shape], path: Path) -> None:
+def _refuse_implausible(config: ModelConfig, shapes: Mapping[str, Shape], path: Path, branch: str = "visible") -> None:
     """A configuration must not make us build blocks and tokens that the file has no weights for."""
-    blocks = _block_count(shapes, "visible")
-    tokens = [shapes.get(f"visible.pos_embed_{part}", (0, 0, 0))[1:] for part in "zx"]
+    blocks = _block_count(shapes, branch)
+    tokens = [shapes.get(f"{branch}.pos_embed_{part}", (0, 0, 0))[1:] for part in "zx"]
     claimed = [(grid**2, config.width) for grid in (config.template_grid, config.search_grid)]
     if blocks != config.depth or tokens != claimed:
         raise ValueError(
@@ -416,7 +434,8 @@ def start_from_file(path: str | Path, config: ModelConfig) -> dict[str, Tensor]:
         config: of the network to start.
 
     Returns:
-        The state of ``CoupledNetwork(config)``, from an encoder (MAE) without the heads.
+        The state of ``CoupledNetwork(config)``, from an encoder (MAE) without the heads; without the teachers where
+        ``config`` has others than the students (:func:`start_teachers`).
 
     Raises:
         OSError: if the file cannot be read.
@@ -443,13 +462,13 @@ def start_from_tracker(state_dict: Mapping[str, Tensor], config: ModelConfig) ->
         config: of the network to start, with a patch stem.
 
     Returns:
-        The state of ``CoupledNetwork(config)``.
+        The state of ``CoupledNetwork(config)``; of its students and fused head where the teachers are larger.
 
     Raises:
         ValueError: if weights are missing or of another shape; all are listed.
     """
     _refuse_convolutional_stem(config)
-    expected = _expected(CoupledNetwork, config)
+    expected = _startable(config)
     tensors = dict(state_dict)
     for part, grid in (("z", config.template_grid), ("x", config.search_grid)):
         name = f"backbone.pos_embed_{part}"
@@ -476,14 +495,15 @@ def start_from_mae(state_dict: Mapping[str, Tensor], config: ModelConfig) -> dic
         config: of the network to start, with a patch stem.
 
     Returns:
-        The state of the four branches, complete; load it with ``strict=False`` for the sake of the heads.
+        The state of the four branches (of the students alone where the teachers are larger), complete; load it with
+        ``strict=False`` for the sake of the heads.
 
     Raises:
         ValueError: if weights are missing or of another shape; all are listed.
     """
     _refuse_convolutional_stem(config)
     branches = ("visible.", "infrared.", "teacher_visible.", "teacher_infrared.")
-    expected = {name: shape for name, shape in _expected(CoupledNetwork, config).items() if name.startswith(branches)}
+    expected = {name: shape for name, shape in _startable(config).items() if name.startswith(branches)}
     tensors = dict(state_dict)
     if "pos_embed" in tensors:
         positions = tensors["pos_embed"]
@@ -496,6 +516,52 @@ def start_from_mae(state_dict: Mapping[str, Tensor], config: ModelConfig) -> dic
     state = {name: tensors[theirs] for name in expected if (theirs := name.partition(".")[2]) in tensors}
     _refuse_mismatch(_tensor_shapes(state), expected, "start weights of a MAE encoder")
     return state
+
+
+def start_teachers(start: str | Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Start weights for the teachers of smaller students: the teachers of other weights, or a tracker's branch twice.
+
+    Args:
+        start: a weights folder with teachers (of the published tracker: ``weights import --coupled``), or a file as
+            for :func:`start_from_file`.
+        config: of the network whose teachers are to start; has a ``teacher``.
+
+    Returns:
+        The teachers' part of the state of ``CoupledNetwork(config)``, complete but for the projections, which start at
+        random, and, from an encoder (MAE), the heads. Load it with ``strict=False``.
+
+    Raises:
+        OSError: if there is no such file or folder.
+        ValueError: if it holds no teachers, or others than ``config`` describes; names it.
+    """
+    if config.teacher is None:
+        raise ValueError(
+            f"{start}: start weights for teachers need a network with a teacher of its own (model.teacher)"
+        )
+    if Path(start).is_file():
+        return {name: tensor for name, tensor in start_from_file(start, config.teacher).items() if _is_teacher(name)}
+    network = load_coupled(start)
+    theirs = network.config.teacher or network.config
+    if theirs.heads != config.teacher.heads:  # which no shape tells
+        raise ValueError(
+            f"{start}: its teachers have {theirs.heads} attention heads, model.teacher has {config.teacher.heads}"
+        )
+    state = {name: tensor for name, tensor in network.state_dict().items() if _is_teacher(name)}
+    if network.config.teacher is None:  # they share the students' stem there
+        state |= {f"teacher_{name}": t for name, t in network.state_dict().items() if name.startswith("stem.")}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(_PROJECTIONS)}
+    expected = {
+        name: shape
+        for name, shape in _expected(CoupledNetwork, config).items()
+        if _is_teacher(name) and not name.startswith(_PROJECTIONS)
+    }
+    _refuse_mismatch(_tensor_shapes(state), expected, f"{start}: teachers")
+    return state
+
+
+def _startable(config: ModelConfig) -> dict[str, Shape]:
+    """What one file can start: all branches where they are alike, else the students and their head."""
+    return _expected(CoupledNetwork if config.teacher is None else StudentNetwork, config)
 
 
 def _refuse_convolutional_stem(config: ModelConfig) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from duotrack.model import weights
 from duotrack.model.fast import InferenceNetwork, Target
+from duotrack.model.network import StudentNetwork
 from duotrack.model.normalization import MEAN, STD
 from duotrack.processor import has_bf16, usable_threads
 from duotrack.sessions.base import Floats, Maps, Pixels, Precision
@@ -42,13 +43,17 @@ class TorchSession:
         Raises:
             ValueError: if the weights do not fit their configuration, or device or precision are not to be had.
         """
-        self._device = _device(device)
-        _check_precision(precision, self._device)
-        self._threads = threads or usable_threads()
+        where = _device(device)
+        _check_precision(precision, where)
+        self._take(weights.load(folder).eval().to(where), precision, threads or usable_threads())
+
+    def _take(self, network: StudentNetwork, precision: Precision, threads: int) -> None:
+        """Makes the session one of this network, on its device."""
+        self._device = network.visible.pos_embed_x.device
+        self._threads = threads
         # Applied as one product and one sum, and at hand on the device: a graph may not fetch them from elsewhere.
         self._scale = torch.tensor([1 / (255 * std) for std in STD], device=self._device)
         self._shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=self._device)
-        network = weights.load(folder).eval().to(self._device)
         self.template_size, self.search_size = network.config.template_size, network.config.search_size
         with self._running():
             self._network = InferenceNetwork(network, precision="bf16" if precision == "bf16" else "fp32")

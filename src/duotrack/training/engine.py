@@ -1,64 +1,52 @@
 """The training loop: one readable function around one training step.
 
-Every random number follows from (seed, step): pairs, masks, stochastic depth. A run that was stopped and resumed
-therefore gives what an uninterrupted one gives, bit for bit on the same processor.
+    pairs --workers--> parts of the batch --forward, losses, backward--> gradients, added up --clip, update--> weights
+
+A batch may be computed in parts, one after another in a process and side by side in several. Every random number
+follows from (seed, number of the pair): pairs, masks, stochastic depth. So a run gives the same numbers however its
+batch is divided, within rounding, and one that was stopped and resumed gives what an uninterrupted one gives, bit for
+bit on the same processor.
+
+BatchNorm, in the heads alone, takes its statistics from the part that is computed at once, as published (there: the
+batch of a GPU); its running statistics are averaged over processes after each step.
 """
 
 import copy
-import json
+import logging
 import math
 import platform
 import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 import duotrack
-from duotrack import boxes, pretrained
+from duotrack import pretrained
 from duotrack.configuration import plain
-from duotrack.crops import heatmap
-from duotrack.data.augment import Pair
 from duotrack.data.sampling import PairSource
-from duotrack.losses import Losses, NonFiniteLossError, Target, ckd_loss
+from duotrack.losses import Losses, NonFiniteLossError, Share, ckd_loss, count, share_of
 from duotrack.model import weights
 from duotrack.model.network import CoupledNetwork, StudentNetwork, search_mask
 from duotrack.model.normalization import normalize
-from duotrack.processor import cpu_features
-from duotrack.results import write_atomically
-from duotrack.training import checkpoint, distributed
+from duotrack.training import checkpoint, distributed, watching
+from duotrack.training.batches import Batch, collate, load
 from duotrack.training.config import TrainingConfig
+from duotrack.training.pictures import draw_pairs
+from duotrack.training.recipe import Precision, build_network, build_optimizer, frozen_norms, keep_rate, rate_factor
+from duotrack.training.validation import open_clips, score_pairs, score_tracking
 
 ALONE = distributed.Group()
-METRICS = "metrics.jsonl"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pairs as tensors; modalities on axis 0 of the crops, uint8 (2, B, H, W, 3)."""
-
-    template: Tensor
-    search: Tensor
-    template_box: Tensor
-    brightness: Tensor
-    target: Target
 
 
 def train(config: TrainingConfig, *, resume: bool = True) -> Path:
-    """Trains, and leaves two weights folders: the students (``weights``), and all branches to go on from (``coupled``).
+    """Trains, and leaves weights folders: the students (``weights``), all branches to go on from (``coupled``), and
+    all branches as they were when validation went best (``best``).
 
     Args:
         config: the recipe.
@@ -70,6 +58,8 @@ def train(config: TrainingConfig, *, resume: bool = True) -> Path:
     Raises:
         NonFiniteLossError: when a loss or gradient is not finite, naming the step and the pairs; the last checkpoint
             stays.
+        OSError: if the output folder cannot be written to, before training starts, or a checkpoint cannot be saved;
+            the last one stays.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step under way is done and saved.
     """
     with distributed.join() as group:
@@ -77,261 +67,295 @@ def train(config: TrainingConfig, *, resume: bool = True) -> Path:
 
 
 def _train(config: TrainingConfig, resume: bool, group: distributed.Group) -> Path:
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output, steps, leads = Path(config.output), config.total_steps, group.rank == 0
+    network, optimizer, precision = prepare(config, group)
+    if leads:
+        checkpoint.check_room(output, checkpoint.room(network, optimizer))
+        output.mkdir(parents=True, exist_ok=True)
+    first = checkpoint.restore(output, network, optimizer, precision.scaler) if resume and leads else 0
+    first = group.follow(first, network, optimizer, precision.scaler)
+    finished = first >= steps and (output / "weights" / pretrained.CONFIG).is_file()
+    if first and leads:
+        done = f"{output} holds this run after step {first} of {steps}"
+        _say(f"{done}: nothing is left to do; --resume never trains anew" if finished else f"{done}, and it goes on")
+    if finished:
+        return output / "weights"
+    source = PairSource(config.data, config.network, config.crops, seed=config.seed)
+    for problem in source.problems if leads else ():
+        _say(f"left out: {problem}")
+    parts = [parts_of(config, step, group) for step in range(first, steps)]
+    loaded = load(source, config, [part for step in parts for part in step])
+    leader = _Leader(output, network, optimizer, precision, source, config) if leads else None
+    watched = watching.watch(output, steps, first, tensorboard=config.tensorboard) if leads else nullcontext()
+    with watched as watcher, _stop_after_step() as stop, closing(loaded) as batches:
+        for step in range(first, steps):
+            asked = time.monotonic()
+            work = [next(batches) for _ in parts[step - first]]
+            waited = time.monotonic() - asked
+            watching.note_skipped(output, step + 1, [path for part in work for path in part.skipped])
+            losses, norm = train_step(network, optimizer, work, config, step, precision, group)
+            if (step + 1) % config.log_every == 0:
+                losses = whole(losses, group)
+            stopping = group.any(stop())
+            if leader is not None and watcher is not None:
+                leader.after_step(step, losses, norm, waited, watcher, save=stopping)
+            if stopping:
+                raise KeyboardInterrupt(f"stopped after step {step + 1}; run the same command again to go on")
+    if leader is not None:
+        leader.finish()
+    return output / "weights"
+
+
+def prepare(
+    config: TrainingConfig, group: distributed.Group = ALONE
+) -> tuple[CoupledNetwork, torch.optim.AdamW, Precision]:
+    """What a run trains, with what and in which number format, on the device of this process.
+
+    Raises:
+        ValueError: if the recipe cannot be carried out here.
+    """
     # Before workers are forked: a thread pool of OpenCV does not survive the fork and would block them for ever.
     cv2.setNumThreads(0)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device(config.device)
+    parts_of(config, 0, group)  # refuses a batch that cannot be divided so
+    try:
+        device = group.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without GPUs
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device: {config.device} cannot be used ({reason}); auto takes what is there") from error
+    if config.compile and device.type == "cpu":
+        raise ValueError("compile pays on GPUs alone, and this run is on a CPU: --set compile=false")
     torch.manual_seed(config.seed)
-    network = _network(config).to(device)
-    optimizer = _optimizer(network, config)
-    first = checkpoint.restore(output, network, optimizer) if resume else 0
-    if first >= config.steps and (output / "weights" / pretrained.CONFIG).is_file():
-        return output / "weights"
-    if group.rank == 0:
-        _forget(output / METRICS, first)
-    source = PairSource(config.data, config.network, config.crops, seed=config.seed)
-    held_out = copy.copy(source)
-    held_out.seed = config.seed + 1_000_000
-    batches = _batches(source, config, _shares(config, group, first))
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device))
-    figures: dict[str, float] = {}
-    with (
-        (output / METRICS).open("a", encoding="utf-8") as metrics,
-        _bar(config.steps, first, hidden=group.rank > 0) as bar,
-        _stop_after_step() as stop,
-    ):
-        started = time.monotonic()
-        for step, batch in enumerate(batches, start=first):
-            losses, norm = train_step(network, optimizer, batch, config, step, autocast, group)
-            stopping = group.any(stop())
-            if group.rank > 0:
-                if stopping:
-                    raise KeyboardInterrupt
-                continue
-            if (step + 1) % config.log_every == 0:
-                values = {name: round(value.item(), 5) for name, value in losses.terms.items()}
-                rate = (step + 1 - first) * config.batch_size / (time.monotonic() - started)
-                row = {"step": step + 1, "total": losses.total.item(), **values, "gradient": norm, "pairs/s": rate}
-                metrics.write(json.dumps(row) + "\n")
-                metrics.flush()
-                bar(step + 1, rate, values)
-            last = step + 1 == config.steps
-            if (step + 1) % config.validate_every == 0 or last:
-                figures = validate(network, held_out, config)
-                metrics.write(json.dumps({"step": step + 1, **figures}) + "\n")
-            if (step + 1) % config.save_every == 0 or last or stopping:
-                checkpoint.save(output, step + 1, network, optimizer)
-            if stopping:
-                raise KeyboardInterrupt(f"stopped after step {step + 1}; run the same command again to go on")
-    if group.rank > 0:
-        return output / "weights"
-    return _finish(output, network, config, figures or validate(network, held_out, config))
+    network = build_network(config).to(device)
+    if config.compile:
+        network.compile()
+    return network, build_optimizer(network, config), Precision(config, device)
+
+
+def parts_of(config: TrainingConfig, step: int, group: distributed.Group = ALONE) -> list[range]:
+    """The numbers of the pairs that this process computes in a step, in parts."""
+    first = step * config.batch_size
+    return group.parts(range(first, first + config.batch_size), config.micro_batch)
 
 
 def train_step(
     network: CoupledNetwork,
     optimizer: torch.optim.Optimizer,
-    batch: Batch,
+    work: Sequence[Batch],
     config: TrainingConfig,
     step: int,
-    autocast: torch.autocast,
+    precision: Precision,
     group: distributed.Group = ALONE,
 ) -> tuple[Losses, float]:
-    """One step on one batch: forward, losses, backward, clip, update.
+    """One step on one batch: forward, losses and backward for each part of it, then clip and update.
 
     Returns:
-        The losses and the 2-norm of all gradients before clipping.
+        The losses as far as this process's parts go (:func:`whole` adds those of the others), and the 2-norm of all
+        gradients before clipping.
+
+    Raises:
+        NonFiniteLossError: in every process, if a loss is not finite in any, or the gradient is not.
     """
     network.train()
-    torch.manual_seed((config.seed * 1_000_003 + step) * group.size + group.rank)
+    for norm_layer in frozen_norms(network):
+        norm_layer.eval()
     for rates in optimizer.param_groups:
-        rates["lr"] = rates["base_rate"] * _rate_factor(config, step)
+        rates["lr"] = rates["base_rate"] * rate_factor(config, step)
+    optimizer.zero_grad(set_to_none=True)
     device = next(network.parameters()).device
+    work = [part.to(device) for part in work]
+    in_parts = [count(part.target, config.losses) for part in work]
+    in_batch = group.sum(torch.stack(in_parts).sum(0))
+    sums: list[Losses] = []
+    problem = None
+    for part, numbers, counted in zip(work, parts_of(config, step, group), in_parts, strict=True):
+        try:
+            losses = _forward(network, part, numbers, config, step, precision, share_of(counted, in_batch))
+            precision.scaler.scale(losses.total).backward()
+            sums.append(losses.detach())
+        except NonFiniteLossError as error:
+            place = f"step {step + 1} (pairs {numbers[0]}..{numbers[-1]} of seed {config.seed})"
+            problem = NonFiniteLossError(f"{place}: {error}")
+            break
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{len(part)} pairs at once are too many for the memory of {device}: give a smaller micro_batch, or "
+                f"recompute=true, which takes less ({error})"
+            ) from error
+    if group.any(problem is not None):
+        raise problem or NonFiniteLossError(f"step {step + 1}: a loss is not finite in another process, which names it")
+    group.sum_gradients(network)
+    precision.scaler.unscale_(optimizer)
+    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip))
+    # The scale of fp16 is tried out: a gradient may overflow, the step is then left out and the scale halved.
+    if not math.isfinite(norm) and not (precision.scaler.is_enabled() and precision.scaler.get_scale() > 1):
+        first = step * config.batch_size
+        place = f"step {step + 1} (pairs {first}..{first + config.batch_size - 1} of seed {config.seed})"
+        raise NonFiniteLossError(f"{place}: the gradient is not finite, though every loss is")
+    precision.scaler.step(optimizer)
+    precision.scaler.update()
+    group.average_statistics(network)
+    return sum_losses(sums), norm
+
+
+def _forward(
+    network: CoupledNetwork,
+    part: Batch,
+    numbers: range,
+    config: TrainingConfig,
+    step: int,
+    precision: Precision,
+    share: Share,
+) -> Losses:
+    """The network and the losses on a part of a batch. The part's first pair seeds what is random in it."""
+    torch.manual_seed(config.seed * 1_000_000_007 + numbers[0])
     mask = None
     if config.masking.probability > 0:
         tokens = config.network.search_grid**2
-        mask = search_mask(len(batch.brightness), tokens, config.masking.ratio, config.masking.probability).to(device)
-    template = normalize(batch.template.to(device), batch.brightness[:, 0].to(device))
-    search = normalize(batch.search.to(device), batch.brightness[:, 1].to(device))
-    with autocast:
-        output = network(template, search, batch.template_box.to(device), keep_mask=mask)
-    target = Target(*(tensor.to(device) for tensor in (batch.target.box, batch.target.heatmap, batch.target.present)))
-    first = step * config.batch_size
-    place = f"step {step + 1} (pairs {first}..{first + config.batch_size - 1} of seed {config.seed})"
+        mask = search_mask(len(part), tokens, config.masking.ratio, config.masking.probability)
+        mask = mask.to(part.brightness.device)
+    template = normalize(part.template, part.brightness[:, 0])
+    search = normalize(part.search, part.brightness[:, 1])
+    with precision.autocast:
+        output = network(
+            template,
+            search,
+            part.template_box,
+            keep_mask=mask,
+            keep_rate=keep_rate(config, step),
+            teachers=config.losses.teachers,
+        )
+    return ckd_loss(output, part.target, config.losses, share)
+
+
+def sum_losses(parts: Sequence[Losses]) -> Losses:
+    """The losses of several parts of a batch, each of them a share, together."""
+    terms = {name: torch.stack([part.terms[name] for part in parts]).sum() for name in parts[0].terms}
+    return Losses(torch.stack([part.total for part in parts]).sum(), terms)
+
+
+def whole(losses: Losses, group: distributed.Group) -> Losses:
+    """The losses of the whole batch from those of this process's parts; every process has to ask."""
+    total, *terms = group.sum(torch.stack([losses.total, *losses.terms.values()])).unbind()
+    return Losses(total, dict(zip(losses.terms, terms, strict=True)))
+
+
+class _Leader:
+    """What process 0 does beside training: it logs, validates, saves, and leaves the weights."""
+
+    def __init__(
+        self,
+        output: Path,
+        network: CoupledNetwork,
+        optimizer: torch.optim.Optimizer,
+        precision: Precision,
+        source: PairSource,
+        config: TrainingConfig,
+    ) -> None:
+        self.output, self.config = output, config
+        self.network, self.optimizer, self.precision = network, optimizer, precision
+        self.held_out = held_out(source, config)
+        self.clips = open_clips(config)
+        self.figures: dict[str, float] = {}
+        self.since, self.waited, self.pairs = time.monotonic(), 0.0, 0
+
+    def after_step(
+        self, step: int, losses: Losses, norm: float, waited: float, watcher: watching.Watcher, *, save: bool
+    ) -> None:
+        config, done = self.config, step + 1
+        last = done == config.total_steps
+        watcher.advance(done)
+        self.waited, self.pairs = self.waited + waited, self.pairs + config.batch_size
+        if done % config.log_every == 0:
+            terms = {name: round(value.item(), 5) for name, value in losses.terms.items()}
+            seconds = time.monotonic() - self.since
+            speed = {"pairs/s": self.pairs / seconds, "waiting": self.waited / seconds}
+            rate = rate_factor(config, step)
+            watcher.tell(done, {"total": losses.total.item(), **terms, "gradient": norm, "rate": rate, **speed})
+            watcher.show(speed["pairs/s"], terms)
+            self.since, self.waited, self.pairs = time.monotonic(), 0.0, 0
+        if done % config.validate_every == 0 or last:
+            asked = time.monotonic()
+            self._validate(done, watcher)
+            self.since += time.monotonic() - asked
+        if done % config.save_every == 0 or last or save:
+            checkpoint.save(self.output, done, self.network, self.optimizer, self.precision.scaler)
+
+    def finish(self) -> None:
+        """Writes the weights of the end of the run."""
+        figures = self.figures or self._score()
+        students = StudentNetwork(self.config.network)
+        state = self.network.state_dict()
+        students.load_state_dict({name: state[name] for name in students.state_dict()})
+        self._save("coupled", self.network, figures)
+        folder = self._save("weights", students, figures)
+        if self.config.export:
+            _export(folder)
+        skipped = watching.skipped(self.output)
+        if skipped:
+            first = next(iter(skipped))
+            _say(f"could not read {len(skipped)} files, such as {first}; {self.output / watching.SKIPPED} names them")
+
+    def _validate(self, done: int, watcher: watching.Watcher) -> None:
+        self.figures = self._score()
+        decisive = "tracking.auc" if self.clips else "validation.iou"
+        if self.figures[decisive] > watching.best(self.output, decisive):
+            self._save("best", self.network, {"step": done, **self.figures})
+        watcher.tell(done, self.figures)
+        watcher.say(done, self.figures)
+        if self.config.pictures:
+            pairs = [self.held_out.pair(number) for number in range(self.config.pictures)]
+            batch = collate(pairs, self.config.network.search_grid)
+            watcher.picture(done, draw_pairs(self.network, batch, self.config))
+
+    def _score(self) -> dict[str, float]:
+        figures = score_pairs(self.network, self.held_out, self.config)
+        return figures | (score_tracking(self.network, self.clips, self.config) if self.clips else {})
+
+    def _save(self, name: str, network: StudentNetwork, figures: dict[str, float]) -> Path:
+        recipe = plain(self.config)
+        # Where things lay on this machine says nothing about the weights.
+        for data in (recipe["data"], recipe["validation_data"]):
+            if data is not None:
+                del data["root"], data["cache"]
+        del recipe["output"]
+        versions = {"duotrack": duotrack.__version__, "torch": torch.__version__, "python": platform.python_version()}
+        record = {"recipe": recipe, "figures": figures, "versions": versions}
+        return weights.save(self.output / name, network, crops=self.config.crops, training=record)
+
+
+def held_out(source: PairSource, config: TrainingConfig) -> PairSource:
+    """The stream of pairs for validation: of data of its own, or of the training data with another seed."""
+    seed = config.seed + 1_000_000
+    if config.validation_data is not None:
+        return PairSource(config.validation_data, config.network, config.crops, seed=seed, validation=True)
+    other = copy.copy(source)
+    other.seed = seed
+    return other
+
+
+def _export(folder: Path) -> None:
+    """Writes ONNX graphs beside the weights; where that cannot be, says so: PyTorch tracks without them."""
     try:
-        losses = ckd_loss(output, target, config.losses)
-    except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{place}: {error}") from error
-    optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()
-    group.average_gradients(network)
-    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip))
-    if not math.isfinite(norm):
-        raise NonFiniteLossError(f"{place}: the gradient is not finite, though every loss is")
-    optimizer.step()
-    return losses, norm
+        from duotrack.export import export_onnx
+
+        # What the exporter has to say is for its authors: of torchvision, which is not needed, and the like.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            export_onnx(folder)
+    except (ModuleNotFoundError, ValueError) as error:
+        _say(f"no ONNX graphs were written, so tracking with these weights needs PyTorch: {error}")
 
 
-@torch.no_grad()
-def validate(network: CoupledNetwork, source: PairSource, config: TrainingConfig) -> dict[str, float]:
-    """Mean overlap of the students' boxes with the truth on pairs that hold the target, and the share above 0.5.
-
-    It watches learning; it does not tell how well a network tracks.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    overlaps = []
-    pairs = list(range(config.validation_pairs))
-    parts = [pairs[first : first + config.batch_size] for first in pairs[:: config.batch_size]]
-    for batch in _batches(source, config, parts):
-        template, search = normalize(batch.template.to(device)), normalize(batch.search.to(device))
-        output = StudentNetwork.forward(network, template, search, batch.template_box.to(device))
-        predicted = boxes.cxcywh_to_xyxy(output.box_cxcywh.cpu())
-        overlap = boxes.iou(predicted, boxes.xywh_to_xyxy(batch.target.box))
-        overlaps.append(overlap[batch.target.present])
-    overlap = torch.cat(overlaps)
-    return {"validation.iou": float(overlap.mean()), "validation.above_half": float((overlap > 0.5).float().mean())}
-
-
-def collate(pairs: Sequence[Pair], grid: int) -> Batch:
-    """Stacks pairs; ``grid`` is the number of cells along a side of the heat map."""
-    search_box = np.stack([pair.search_box for pair in pairs])
-    heatmaps = [heatmap(pair.search_box.astype(np.float64), grid) * pair.present for pair in pairs]
-    return Batch(
-        template=torch.from_numpy(np.stack([pair.template for pair in pairs], axis=1)),
-        search=torch.from_numpy(np.stack([pair.search for pair in pairs], axis=1)),
-        template_box=torch.from_numpy(np.stack([pair.template_box for pair in pairs])).float(),
-        brightness=torch.from_numpy(np.stack([pair.brightness for pair in pairs])).float(),
-        target=Target(
-            box=torch.from_numpy(search_box).float(),
-            heatmap=torch.from_numpy(np.stack(heatmaps)).unsqueeze(1),
-            present=torch.tensor([pair.present for pair in pairs]),
-        ),
-    )
-
-
-class _Pairs(Dataset[Pair]):
-    """Pairs by their number."""
-
-    def __init__(self, source: PairSource) -> None:
-        self.source = source
-
-    def __getitem__(self, index: int) -> Pair:
-        return self.source.pair(index)
-
-
-def _shares(config: TrainingConfig, group: distributed.Group, first: int) -> list[list[int]]:
-    """The numbers of the pairs that this process trains on in each step."""
-    size = config.batch_size
-    return [list(group.part(range(step * size, (step + 1) * size))) for step in range(first, config.steps)]
-
-
-def _batches(source: PairSource, config: TrainingConfig, batches: list[list[int]]) -> Iterator[Batch]:
-    loader: DataLoader[Any] = DataLoader(
-        _Pairs(source),
-        batch_sampler=batches,
-        num_workers=config.workers,
-        collate_fn=partial(collate, grid=config.network.search_grid),
-        prefetch_factor=4 if config.workers else None,
-        worker_init_fn=_quiet_worker,
-    )
-    return iter(loader)
-
-
-def _quiet_worker(worker: int) -> None:
-    # The main process saves and says goodbye; workers end with it, also where every process gets the signal.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _network(config: TrainingConfig) -> CoupledNetwork:
-    network = CoupledNetwork(config.network)
-    if config.start in ("scratch", "imagenet"):
-        # Most cells hold no target: scores start low, or the first hundred steps only unlearn one half.
-        for head in (network.head, network.teacher_head_visible, network.teacher_head_infrared):
-            torch.nn.init.constant_(head.score[-1].get_parameter("bias"), -4.0)
-    if config.start == "imagenet":
-        if network.stem is None:
-            raise ValueError("start weights 'imagenet' are for the lite0 stem; this network has a patch stem")
-        network.stem.load_state_dict(weights.lite0_stem(weights.lite0_package_state()))
-    elif Path(config.start).is_file():
-        network.load_state_dict(weights.start_from_file(config.start, config.network), strict=False)
-    elif config.start != "scratch":
-        start = weights.load_coupled(config.start)
-        try:
-            network.load_state_dict(start.state_dict())
-        except RuntimeError as error:
-            raise ValueError(
-                f"start weights {config.start} are of another network than the recipe's: {error}"
-            ) from error
-    if network.stem is not None:
-        # torch's annotations of Module.to leave memory_format out.
-        network.stem.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network.stem.requires_grad_(config.optimizer.stem_rate > 0)
-    if not config.losses.teachers:
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and not name.startswith("teacher_"))
-    return network
-
-
-def _optimizer(network: CoupledNetwork, config: TrainingConfig) -> torch.optim.AdamW:
-    rates = {"stem": config.optimizer.stem_rate, "head": config.optimizer.head_rate}
-    groups: dict[float, list[Tensor]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            part = "head" if "head" in name.split(".")[0] else name.split(".")[0]
-            groups.setdefault(rates.get(part, config.optimizer.branch_rate), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": parameters, "base_rate": rate} for rate, parameters in groups.items()],
-        weight_decay=config.optimizer.weight_decay,
-    )
-
-
-def _rate_factor(config: TrainingConfig, step: int) -> float:
-    warmup = config.optimizer.warmup
-    if step < warmup:
-        return (step + 1) / warmup
-    if config.optimizer.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
-
-
-def _bf16(config: TrainingConfig, device: torch.device) -> bool:
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_features())
-
-
-def _forget(metrics: Path, step: int) -> None:
-    """Removes the rows after a checkpoint: their steps will be done again."""
-    if metrics.is_file():
-        rows = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = (row for row in rows if row.endswith("\n"))  # a kill may have cut the last one
-        write_atomically(metrics, "".join(row for row in whole if json.loads(row)["step"] <= step))
-
-
-def _finish(output: Path, network: CoupledNetwork, config: TrainingConfig, figures: dict[str, float]) -> Path:
-    recipe = plain(config)
-    # Where things lay on this machine says nothing about the weights.
-    del recipe["output"], recipe["data"]["root"], recipe["data"]["cache"]
-    record = {
-        "recipe": recipe,
-        "figures": figures,
-        "versions": {"duotrack": duotrack.__version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    weights.save(output / "coupled", network, crops=config.crops, training=record)
-    students = StudentNetwork(config.network)
-    students.load_state_dict({name: value for name, value in network.state_dict().items() if "teacher" not in name})
-    return weights.save(output / "weights", students, crops=config.crops, training=record)
+def _say(message: str) -> None:
+    print(f"duotrack: {message}", file=sys.stderr)
 
 
 @contextmanager
-def _stop_after_step() -> Iterator[Any]:
+def _stop_after_step() -> Iterator[Callable[[], bool]]:
     """Turns SIGINT and SIGTERM into a wish that the loop asks for after each step."""
     wished = False
 
@@ -345,24 +369,3 @@ def _stop_after_step() -> Iterator[Any]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _bar(steps: int, first: int, *, hidden: bool) -> Iterator[Any]:
-    """A progress bar on stderr with pairs per second, time left and every loss term."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} pairs/s"),
-        TimeRemainingColumn(),
-    )
-    progress, terms = Progress(*columns), Text()
-    task = progress.add_task("training", total=steps, completed=first, rate=0.0)
-
-    def update(step: int, rate: float, values: dict[str, float]) -> None:
-        progress.update(task, completed=step, rate=rate)
-        terms.plain = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-
-    with nullcontext() if hidden else Live(Group(progress, terms), console=Console(stderr=True)):
-        yield update
