@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from duotrack import cli
+from duotrack.cli import arguments as offered
+from duotrack.data.folders import FOLDER_LAYOUTS
 from duotrack.evaluation.benchmark import BENCHMARKS
 from duotrack.evaluation.protocols import PROTOCOLS
 
@@ -202,8 +203,9 @@ def test_results_that_are_not_there(bench: Path) -> None:
     fails(*evaluate(bench, f"A={bench / 'nowhere'}"), saying=str(bench / "nowhere"))
 
 
-def test_the_command_knows_every_benchmark() -> None:
-    assert set(cli.BENCHMARKS) == set(BENCHMARKS)
+def test_the_command_knows_every_benchmark_and_every_layout_of_two_modalities() -> None:
+    assert set(offered.BENCHMARKS) == set(BENCHMARKS)
+    assert set(offered.LAYOUTS) == {name for name, each in FOLDER_LAYOUTS.items() if each.visible and each.infrared}
 
 
 def test_rules_side_by_side() -> None:

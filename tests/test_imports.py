@@ -83,25 +83,16 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         TRACKING | {"processor", "energy", "export", "samples", "quantization", "model"},
     ),
     "__main__": (set(), {"cli"}),
-    "cli": (
-        {"numpy"},
-        TRACKING
-        | {
-            "progress",
-            "visualize",
-            "demo",
-            "doctor",
-            "data.check",
-            "evaluation",
-            "interchange",
-            "profile",
-            "vot",
-            "model",
-            "training",
-        }
-        | {"export", "samples", "quantization", "verification"}
-        | {"analysis", "ablation"},
+    "cli": (set(), {"cli"}),
+    "cli.tracking": (set(), TRACKING | {"cli", "progress", "visualize", "demo"}),
+    "cli.evaluation": (set(), {"cli", "results", "data.check", "evaluation"}),
+    "cli.training": (
+        set(),
+        {"cli", "progress", "results", "demo", "evaluation.report", "training", "analysis", "ablation"},
     ),
+    "cli.interchange": (set(), {"cli", "images", "sequence", "tracking", "interchange", "vot"}),
+    "cli.weights": (set(), {"cli", "pretrained", "model", "samples", "export", "quantization", "verification"}),
+    "cli.machine": (set(), {"cli", "profile", "doctor"}),
 }
 
 MODULES = {

@@ -204,7 +204,7 @@ def run(runs: Sequence[Run], output: Path) -> Ablation:
         output: the folder of all runs.
 
     Raises:
-        ValueError: if a run's folder holds one of another recipe; names it. If several processes of torchrun are here.
+        ValueError: if a run's folder holds one of another recipe, naming it; or under ``torchrun``.
         KeyboardInterrupt: after SIGINT or SIGTERM; the run under way is saved.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
