@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 
+import duotrack
 from duotrack import __version__, pretrained
 from duotrack.export import _Normalize, export_onnx
 from duotrack.model import normalize
@@ -44,6 +45,10 @@ def test_graphs_elsewhere_are_a_folder_that_tracks(tmp_path: Path) -> None:
     says = metadata(output / SEARCH_GRAPH)
     assert says["weights_sha256"] == pretrained.sha256(folder / WEIGHTS)
     assert says["duotrack_version"] == __version__
+    source = str(Path(duotrack.__file__).parent).encode()
+    for name in (SEARCH_GRAPH, TEMPLATE_GRAPH):  # the exporter notes at every node where it comes from
+        assert source not in (output / name).read_bytes()
+        assert b"stack_trace" not in (pretrained.locate("duotrack-tiny") / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", [SEARCH_GRAPH, TEMPLATE_GRAPH])

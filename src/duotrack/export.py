@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,12 +118,22 @@ def export_onnx(folder: Path, output: Path | None = None) -> None:
         with beside(output / name) as temporary:
             program.save(str(temporary))
             model = onnx.load(str(temporary))
+            _forget_the_source(model)
             onnx.helper.set_model_props(model, metadata)
             onnx.checker.check_model(model)
             onnx.save(model, str(temporary))
     if not output.samefile(folder):
         with beside(output / pretrained.CONFIG) as temporary:  # last: it makes the folder a weights folder
             shutil.copyfile(folder / pretrained.CONFIG, temporary)
+
+
+def _forget_the_source(model: Any) -> None:
+    """Clears what the exporter notes at every node of an ``onnx.ModelProto``: lines and paths of the source."""
+    graph = model.graph
+    values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)
+    for place in (graph, *graph.node, *values, *(node for function in model.functions for node in function.node)):
+        del place.metadata_props[:]
+        place.doc_string = ""
 
 
 @contextmanager
