@@ -1,8 +1,9 @@
-"""Runs the benchmarks and writes their tables, each with its machine and versions, into docs/performance.md.
+"""Runs the benchmarks and writes their tables, each with its machine and versions, into a page of the documentation.
 
     python docs/performance_numbers.py [NAME ...] [--page FILE.md]
 
-NAME is a place in the page, between the comments `<!-- NAME -->` and `<!-- end NAME -->`; without names all are filled.
+The page is docs/performance.md; `--page docs/training.md` fills the other one. NAME is a place in it, between the
+comments `<!-- NAME -->` and `<!-- end NAME -->`; without names all places of the page are filled.
 The benchmarks take turns, so that none disturbs another; it is for you to keep the machine quiet meanwhile.
 """
 
@@ -27,8 +28,10 @@ TABLES = {
     "loop": "benchmarks/loop.py",
     "targets": "benchmarks/targets.py",
     "startup": "benchmarks/startup.py",
+    "training_step": "benchmarks/training_step.py",
+    "training_memory": "benchmarks/training_memory.py",
 }
-"""Places in the page, and the benchmark (with its arguments) whose table belongs there."""
+"""Places in the pages, and the benchmark (with its arguments) whose table belongs there."""
 
 
 def main() -> int:
@@ -39,7 +42,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.names) - set(TABLES):
         parser.error(f"no place {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
-    for name in options.names or TABLES:
+    for name in options.names or places(options.page.read_text("utf-8")):
         text = options.page.read_text("utf-8")
         replaced(text, name, "")  # fails before the work, not after it
         print(f"{name}: {TABLES[name]}", file=sys.stderr, flush=True)
@@ -58,6 +61,11 @@ def measured(benchmark: str) -> str:
     if not tables:
         raise ValueError(f"{benchmark} printed no table: {printed!r}")
     return "\n".join((*tables, f"{machine}. `python {benchmark}`"))
+
+
+def places(text: str) -> list[str]:
+    """The places that a page has, in the order of the page."""
+    return re.findall(r"^<!-- (\w+) -->$", text, re.MULTILINE)
 
 
 def replaced(text: str, name: str, new: str) -> str:

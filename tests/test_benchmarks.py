@@ -117,3 +117,32 @@ def test_forms_of_a_network(tmp_path: Path) -> None:
     assert {"plain fp32", "fast fp32"} <= set(rows) <= {"plain fp32", "fast fp32", "fast bf16"}
     assert rows["fast fp32"]["difference"] < 1e-5
     assert all(0 < row["of_peak"] < 1 for row in rows.values())
+
+
+@pytest.mark.slow
+def test_where_a_training_step_goes_and_that_the_published_form_computes_the_same(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ("--model", "debug", "--steps", "2", "--rounds", "1", "--workers", "0", "1", "--json", str(figures))
+    run("training_step.py", *arguments)
+    found = json.loads(figures.read_text())["figures"]
+    shares, with_worker = (row["shares"] for row in found["stages"])
+    assert set(shares) == {"waiting", "forward", "backward", "update"}
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1)
+    assert with_worker["waiting"] < shares["waiting"]
+    assert [row["stage"] for row in found["coupled"]] == [1, 2]
+    assert all(0 <= row["difference"] < 1e-4 for row in found["coupled"])
+    assert all(row["ratio"][1] > 0 for row in found["coupled"])
+
+
+@pytest.mark.slow
+def test_memory_of_a_training_step(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ("--model", "debug", "--pairs", "2", "32", "--precisions", "fp32", "--json", str(figures))
+    run("training_memory.py", *arguments)
+    kept, computed_again = json.loads(figures.read_text())["figures"]
+    assert (kept["recompute"], computed_again["recompute"]) == (False, True)
+    assert computed_again["slope"] < kept["slope"]
+    for size, pairs in kept["fitting"].items():
+        taken = kept["peaks"][-1] + (pairs - 32) * kept["slope"]
+        assert taken <= 0.9 * float(size) < taken + kept["slope"]

@@ -1,4 +1,4 @@
-"""docs/performance_numbers.py writes what benchmarks print into docs/performance.md."""
+"""docs/performance_numbers.py writes what benchmarks print into docs/performance.md and docs/training.md."""
 
 import importlib.util
 import re
@@ -29,9 +29,12 @@ def script() -> ModuleType:
 
 
 def test_every_table_has_a_place_and_every_place_a_benchmark(script: ModuleType) -> None:
-    page = (DOCS / "performance.md").read_text("utf-8")
-    opened, closed = re.findall(r"^<!-- (\w+) -->$", page, re.M), re.findall(r"^<!-- end (\w+) -->$", page, re.M)
-    assert opened == closed
+    opened: list[str] = []
+    for name in ("performance.md", "training.md"):
+        page = (DOCS / name).read_text("utf-8")
+        places, closed = script.places(page), re.findall(r"^<!-- end (\w+) -->$", page, re.M)
+        assert places == closed
+        opened += places
     assert sorted(opened) == sorted(script.TABLES)
     for benchmark in script.TABLES.values():
         assert (DOCS.parent / benchmark.split()[0]).is_file()
