@@ -85,7 +85,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "__main__": (set(), {"cli"}),
     "cli": (set(), {"cli"}),
     "cli.tracking": (set(), TRACKING | {"cli", "progress", "visualize", "demo"}),
-    "cli.evaluation": (set(), {"cli", "results", "data.check", "evaluation"}),
+    "cli.evaluation": (set(), {"cli", "progress", "results", "data.check", "data.scenes", "evaluation"}),
     "cli.training": (
         set(),
         {"cli", "progress", "results", "demo", "evaluation.report", "training", "analysis", "ablation"},

@@ -1,4 +1,4 @@
-"""The commands on benchmarks: ``test``, ``evaluate``, ``rules``, ``data check`` and ``data info``."""
+"""The commands on benchmarks: ``test``, ``evaluate``, ``rules``, ``data check``, ``data info`` and ``data render``."""
 
 import argparse
 import sys
@@ -103,7 +103,7 @@ def add_to(commands: arguments.Commands) -> None:
     )
     command.add_argument("--json", action="store_true", help="print it as JSON")
 
-    data = commands.add_parser("data", help="check a data set on disk; say what a data set is")
+    data = commands.add_parser("data", help="check a data set on disk; say what one is; render a test set")
     actions = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     command = arguments.add(actions, "check", data_check, "list what is missing, corrupt or odd in a data set")
     command.add_argument(
@@ -120,6 +120,26 @@ def add_to(commands: arguments.Commands) -> None:
     )
     command.add_argument("--data", type=arguments.path, metavar="DIR", help="folder of the data set")
     command.add_argument("--json", action="store_true", help="print it as JSON")
+    command = arguments.add(
+        actions,
+        "render",
+        data_render,
+        "make the test set of moving scenes with exact boxes, in the layout of LasHeR; goes on where it was stopped",
+        "Sequences that are whole are kept. The same command goes on.",
+    )
+    command.add_argument("--output", type=arguments.path, required=True, metavar="DIR", help="folder of the set")
+    command.add_argument(
+        "--data",
+        type=arguments.path,
+        required=True,
+        metavar="ROOT",
+        help="folder with images, cutouts, short_pairs and visible_only; docs/evaluation.md says what of them is used",
+    )
+    command.add_argument("--sequences", type=arguments.positive, default=60, metavar="N", help="[60]")
+    command.add_argument(
+        "--frames", type=arguments.positive, default=200, metavar="N", help="of each, at least 40 [200]"
+    )
+    command.add_argument("--seed", type=arguments.whole, default=0, metavar="N", help="the same seed, the same set [0]")
 
 
 def test(options: argparse.Namespace) -> int:
@@ -216,4 +236,19 @@ def data_info(options: argparse.Namespace) -> int:
 
     facts = describe(options.dataset, options.data)
     print(as_json(facts) if options.json else as_lines(facts))
+    return 0
+
+
+def data_render(options: argparse.Namespace) -> int:
+    """Renders the test set of moving scenes."""
+    from functools import partial
+
+    from duotrack.data.scenes import pictures, testset
+    from duotrack.progress import bar
+
+    studio = partial(pictures.open_studio, options.data, options.seed)
+    sizes = {"sequences": options.sequences, "frames": options.frames, "seed": options.seed}
+    with bar("rendering", options.sequences, "sequences") as advance:
+        testset.render(options.output, studio, **sizes, advance=advance)
+    print(options.output)
     return 0

@@ -64,16 +64,23 @@ class Rendering:
 
 
 class Canvas:
-    """A crop being drawn: both modalities, and how much of the target is still seen."""
+    """A crop or frame being drawn: both modalities, and how much of the target is still seen.
 
-    def __init__(self, visible: Image, infrared: UInt8) -> None:
-        self.visible = visible  # (S, S, 3)
-        self.infrared = infrared  # (S, S)
+    Args:
+        visible: uint8 (H, W, 3), RGB; it is drawn on.
+        infrared: uint8 (H, W); it is drawn on.
+        least: share of the target that whatever is pasted later must leave free, else it is not drawn.
+    """
+
+    def __init__(self, visible: Image, infrared: UInt8, least: float = MIN_SEEN) -> None:
+        self.visible = visible  # (H, W, 3)
+        self.infrared = infrared  # (H, W)
+        self.least = least
         self.seen: Float32 | None = None
         self.full = 0.0
 
     def guard(self, area: tuple[slice, slice]) -> None:
-        """From now on, what is pasted must leave :data:`MIN_SEEN` of this area free."""
+        """From now on, what is pasted must leave ``least`` of this area free."""
         self.seen = np.zeros(self.infrared.shape, np.float32)
         self.seen[area] = 1
         self.full = float(self.seen.sum())
@@ -98,16 +105,15 @@ class Canvas:
             matrix: (2, 3), from pixel edges of the cut-out to pixel edges of the canvas.
             heat: (256,), grey level for each value of the cut-out's thermal pattern.
             opacity: in visible and infrared; below 1 it melts into the background.
-            target: what is pasted later must leave :data:`MIN_SEEN` of it free.
+            target: what is pasted later must leave ``least`` of it free.
 
         Returns:
             Whether it was drawn: not if it lies outside, or would hide too much of the target.
         """
-        size = len(self.infrared)
         corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * cutout.alpha.shape[::-1]
         corners = corners @ matrix[:, :2].T + matrix[:, 2]
         x1, y1 = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0)
-        x2, y2 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, size)
+        x2, y2 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, self.infrared.shape[::-1])
         if x1 >= x2 or y1 >= y2:
             return False
         centers = matrix.copy()  # warpAffine speaks of pixel centres
@@ -116,12 +122,12 @@ class Canvas:
         alpha = cv2.warpAffine(cutout.alpha, centers, extent, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
         roi = (slice(y1, y2), slice(x1, x2))
         if target:
-            self.seen = np.zeros((size, size), np.float32)
+            self.seen = np.zeros(self.infrared.shape, np.float32)
             self.seen[roi] = alpha
             self.full = float(alpha.sum())
         elif self.seen is not None:
             left = self.seen[roi] * (1 - alpha)
-            if float(self.seen.sum() - self.seen[roi].sum() + left.sum()) < MIN_SEEN * self.full:
+            if float(self.seen.sum() - self.seen[roi].sum() + left.sum()) < self.least * self.full:
                 return False
             self.seen[roi] = left
         border = cv2.BORDER_REPLICATE
@@ -294,7 +300,8 @@ class Renderer:
         p = self.processing
         size = p.search_size
         x, y = (int(value) for value in rng.integers(0, len(world[1]) - size, 2))
-        search = Canvas(*(np.ascontiguousarray(part[y : y + size, x : x + size]) for part in world))
+        window = np.s_[y : y + size, x : x + size]
+        search = Canvas(np.ascontiguousarray(world[0][window]), np.ascontiguousarray(world[1][window]))
         scale, angle = math.exp(rng.normal(0, 0.08)), rng.normal(0, 0.03)
         where = np.array([x, y]) + box[:2] + box[2:] / 2 + rng.normal(0, 0.2 if rng.random() < 0.7 else 0.8, 2) * size
         linear = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) * scale
