@@ -3,15 +3,16 @@
     python benchmarks/success.py CLIP [CLIP ...] [--weights W] [--precision P] [--start suggested|first]
         [--baselines FILE]
 
-A clip is a folder with `visible.mp4`, `infrared.mp4`, `tracks.json` and `tracks/NAME.txt` (rows `frame,x,y,w,h,flag`).
-The tracker starts from the true box, in the first row or in the frame that `tracks.json` suggests, and runs to the
-last row without reset. AUC is the mean, over thresholds 0, 0.05, ..., 1, of the share of frames whose overlap with the
-truth is larger; rows with flag 2 (target absent) are tracked through and left out. `--baselines` names a file with
-figures of OpenCV's trackers by the same rule.
+A clip is a folder with `visible.mp4` and `infrared.mp4`, or folders of images of these names, and `tracks/NAME.txt`
+(rows `frame,x,y,w,h,flag`). The tracker starts from the true box, in the frame that `tracks.json` suggests or in the
+first row, and runs to the last row without reset. AUC is the mean, over thresholds 0, 0.05, ..., 1, of the share of
+frames whose overlap with the truth is larger; rows with flag 2 (target absent) are tracked through and left out.
+`--baselines` names a file with figures of OpenCV's trackers by the same rule.
 """
 
 import argparse
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from duotrack import boxes
 from duotrack.data.clips import read_track
-from duotrack.sequence import Sequence
+from duotrack.sequence import Frame, Sequence
 from duotrack.tracking import Tracker
 
 THRESHOLDS = np.linspace(0, 1, 21)
@@ -44,11 +45,10 @@ def main() -> None:
     report: dict[str, dict[str, Any]] = {}
     print("| clip | target | duotrack | best of OpenCV, infrared | best of OpenCV, visible |\n|---|---|---|---|---|")
     for folder in options.clips:
-        facts = json.loads((folder / "tracks.json").read_text())["targets"]
         others = rivals["targets"].get(folder.name, {})
         report[folder.name] = {}
-        for name, fact in facts.items():
-            value = success(tracker, folder, name, fact["suggested_init"] if options.start == "suggested" else None)
+        for name, suggested in starts(folder).items():
+            value = success(tracker, folder, name, suggested if options.start == "suggested" else None)
             report[folder.name][name] = value
             print(f"| {folder.name} | {name} | {value:.3f} | {_best(others, name, 'infrared')} | ", end="")
             print(f"{_best(others, name, 'visible')} |", flush=True)
@@ -58,14 +58,39 @@ def main() -> None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def success(tracker: Tracker, folder: Path, target: str, start: int | None) -> float:
-    """Success AUC of one target, tracked from ``start`` (None: from its first row) to its last row."""
-    with Sequence.open(folder / "visible.mp4", folder / "infrared.mp4") as sequence:
+def starts(folder: Path) -> dict[str, int | None]:
+    """The targets of a clip, and in which frame `tracks.json` suggests to start; None where there is none."""
+    facts = folder / "tracks.json"
+    if not facts.is_file():
+        return {file.stem: None for file in sorted((folder / "tracks").glob("*.txt"))}
+    targets = json.loads(facts.read_text("utf-8"))["targets"]
+    return {name: int(fact["suggested_init"]) for name, fact in targets.items()}
+
+
+def success(
+    tracker: Tracker,
+    folder: Path,
+    target: str,
+    start: int | None,
+    change: Callable[[Sequence], Iterable[Frame]] = lambda frames: frames,
+) -> float:
+    """Success AUC of one target, tracked to its last row.
+
+    Args:
+        tracker: what tracks it.
+        folder: of the clip.
+        target: its name.
+        start: the first frame; None: that of its first row.
+        change: what happens to the frames before the tracker sees them.
+    """
+    suffix = "" if (folder / "visible").is_dir() else ".mp4"
+    with Sequence.open(folder / f"visible{suffix}", folder / f"infrared{suffix}") as sequence:
         truth = read_track(folder / "tracks" / f"{target}.txt", frames=len(sequence), partly_occluded=True)
         first = int(truth.frames[0]) if start is None else start
         rows = truth.frames >= first
         frames, expected = truth.frames[rows] - first, truth.boxes[rows]
-        estimates = list(tracker.run(sequence[first : int(truth.frames[-1]) + 1], expected[0]))
+        seen = change(sequence[first : int(truth.frames[-1]) + 1])
+        estimates = list(tracker.run(seen, expected[0]))
     found = np.array([estimate.box for estimate in estimates])[frames]
     return auc(boxes.iou(boxes.xywh_to_xyxy(found), boxes.xywh_to_xyxy(expected)))
 

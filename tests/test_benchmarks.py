@@ -1,15 +1,25 @@
 """The benchmark scripts run and print what the README takes from them."""
 
+import importlib
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
+import cv2
+import numpy as np
 import pytest
 
+from duotrack.data.scenes import testset
+from duotrack.data.scenes.composition import drawn_studio
 from duotrack.demo import CLIP
+from duotrack.sequence import Frame
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+CAMERAS = ("visible", "infrared")
 
 
 def run(script: str, *arguments: str) -> str:
@@ -146,3 +156,155 @@ def test_memory_of_a_training_step(tmp_path: Path) -> None:
     for size, pairs in kept["fitting"].items():
         taken = kept["peaks"][-1] + (pairs - 32) * kept["slope"]
         assert taken <= 0.9 * float(size) < taken + kept["slope"]
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a script by its name."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module
+
+
+def test_scores_are_kept_as_they_come(scripts: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    runs, file = scripts("runs"), tmp_path / "scores.json"
+    with pytest.raises(ValueError, match="math domain"):
+        runs.scores({"a": 4.0, "b": -1.0, "c": 9.0}, math.sqrt, workers=1, file=file)
+    assert runs.kept(file)["a"] == 2
+    assert "b" not in runs.kept(file)
+    # What is kept is not run again: a would now be 5.
+    found = runs.scores({"a": 25.0, "b": 16.0}, math.sqrt, workers=1, file=file)
+    assert (found["a"], found["b"]) == (2, 4)
+    assert runs.kept(file) == found
+    for text in ("{", "[]", '{"runs": {"a": null}}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"scores.json holds no scores"):
+            runs.kept(file)
+
+
+def test_a_digest_changes_with_names_and_bytes(scripts: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    digest = scripts("runs").digest
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.txt").write_text("1")
+    first = digest(tmp_path)
+    (tmp_path / "below" / "a.txt").write_text("2")
+    second = digest(tmp_path)
+    (tmp_path / "below" / "a.txt").rename(tmp_path / "a.txt")
+    third = digest(tmp_path)
+    assert len({first, second, third}) == 3
+    assert digest(tmp_path, "*.txt", "a.*") == third
+    with pytest.raises(FileNotFoundError, match=r"no file \*\.py"):
+        digest(tmp_path, "*.txt", "*.py")
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered") / "set"
+    testset.render(folder, lambda: drawn_studio(0, each=1), sequences=2, frames=40)
+    return folder
+
+
+@pytest.mark.slow
+def test_success_by_kind_of_rendered_scene(rendered: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = [str(rendered), "--trackers", "duotrack", "--json", str(figures)]
+    lines = run("rendered.py", *arguments).splitlines()
+    found = json.loads(figures.read_text())
+    assert set(found["sequences"]) == {"open-1-person", "camera-1-animal"}
+    values = [columns["duotrack"] for columns in found["sequences"].values()]
+    assert all(0 < value <= 1 for value in values)
+    assert found["table"]["kind: open"] == {"duotrack": pytest.approx(values[0], abs=1e-3), "n": 1}
+    assert lines[-1].startswith("| **all** | 2 |")
+    assert float(lines[-1].split("|")[3]) == pytest.approx(sum(values) / 2, abs=1e-3)
+
+    # Rivals that the file has are not run again, so an OpenCV without them will do.
+    folder, opencv = rendered / "open-1-person", f"CSRT of OpenCV {cv2.__version__}"
+    (key,) = (key for key in found["runs"] if key.startswith(folder.name))
+    scores = {f"{key.partition(',')[0]}, {opencv}, {camera}": 0.25 for camera in CAMERAS}
+    figures.write_text(json.dumps({"runs": {**found["runs"], **scores}}))
+    (rendered / "sequences.txt").write_text("open-1-person\n")
+    lines = run("rendered.py", str(rendered), "--trackers", "duotrack", "CSRT", "--json", str(figures)).splitlines()
+    assert lines[0] == "| scenes | n | duotrack | CSRT, visible | CSRT, infrared |"
+    assert lines[-1] == f"| **all** | 1 | {values[0]:.3f} | 0.250 | 0.250 |"
+
+
+@pytest.mark.slow
+def test_loss_under_disturbances(tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    (clip / "tracks").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    field, thing = rng.integers(60, 120, (120, 160, 3), np.uint8), rng.integers(120, 255, (24, 16, 3), np.uint8)
+    writers = [cv2.VideoWriter(str(clip / f"{name}.mp4"), 0x7634706D, 30, (160, 120)) for name in CAMERAS]
+    for t in range(24):
+        image = field.copy()
+        image[40:64, 30 + t : 46 + t] = thing
+        for writer in writers:
+            writer.write(image)
+    for writer in writers:
+        writer.release()
+    (clip / "tracks" / "walker.txt").write_text("".join(f"{t},{30 + t},40,16,24,0\n" for t in range(24)))
+    (clip / "tracks.json").write_text(json.dumps({"targets": {"walker": {"suggested_init": 2}}}))
+    figures, picture = tmp_path / "figures.json", tmp_path / "figure.png"
+    outputs = ["--json", str(figures), "--figure", str(picture)]
+    run("robustness.py", str(clip), "--disturbances", "delay", "blind", *outputs)
+    found = json.loads(figures.read_text())
+    assert [(row["kind"], row["camera"], row["how"], row["level"]) for row in found["rows"]] == [
+        ("none", "", "", 0),
+        *(("delay", "", "", level) for level in (1, 3, 6)),
+        *(("blind", camera, how, 30) for camera in CAMERAS for how in ("black", "noise", "frozen")),
+    ]
+    clean = found["rows"][0]["mean"]
+    for row in found["rows"]:
+        assert 0 < row["targets"]["clip/walker"] == row["mean"]
+        assert row["loss"] == row["worst_loss"] == pytest.approx(clean - row["mean"])
+    assert len(found["runs"]) == 10
+    assert cv2.imread(str(picture)) is not None
+
+
+class Frames(list[Frame]):
+    """Frames that tell themselves apart: frame k is 1 + k in visible, 100 + k in infrared; its left column 50 more."""
+
+    def __init__(self, count: int) -> None:
+        for k in range(count):
+            images = [np.full((8, 12, 3), level, np.uint8) for level in (1 + k % 100, 100 + k % 100)]
+            images[1][:, 0] += 50
+            self.append(Frame(images[0], images[1]))
+
+
+def levels(disturbances: ModuleType, *disturbance: float | str, count: int = 60) -> np.ndarray:
+    """The level of visible and infrared of each disturbed frame, (N, 2)."""
+    seen = list(disturbances.disturbed(Frames(count), disturbances.Disturbance(*disturbance)))
+    return np.array([[int(frame.visible[4, 6, 0]), int(frame.infrared[4, 6, 0])] for frame in seen])
+
+
+def test_what_disturbances_do(scripts: Callable[[str], ModuleType]) -> None:
+    disturbances = scripts("disturbances")
+    t = np.arange(60)
+    clean = np.stack([1 + t, 100 + t], 1)
+    np.testing.assert_array_equal(levels(disturbances, "none"), clean)
+
+    late = levels(disturbances, "delay", 3)
+    np.testing.assert_array_equal(late[:, 0], clean[:, 0])
+    np.testing.assert_array_equal(late[:, 1], 100 + np.maximum(t - 3, 0))
+
+    black = levels(disturbances, "blind", 30, "infrared", "black")
+    np.testing.assert_array_equal(black[:, 0], clean[:, 0])
+    np.testing.assert_array_equal(np.flatnonzero(black[:, 1] == 0), np.arange(15, 45))
+
+    frozen = levels(disturbances, "blind", 30, "visible", "frozen")
+    np.testing.assert_array_equal(frozen[:, 0], 1 + np.where((t >= 15) & (t < 45), 14, t))
+    assert len(levels(disturbances, "blind", 30, "visible", "frozen", count=20)) == 20  # a clip of less than 30 frames
+
+    noise = levels(disturbances, "blind", 30, "infrared", "noise")
+    np.testing.assert_array_equal(noise[:15], clean[:15])
+    assert noise[15:45, 1].std() > 40  # of 74 for all grey levels alike
+
+    for share in (0.25, 0.5, 1.0):
+        blind = levels(disturbances, "share", share, "visible", "black", count=200)[1:, 0] == 0
+        assert blind.mean() == pytest.approx(share, abs=0.01)
+    assert levels(disturbances, "share", 1.0, "infrared", "black")[0, 1] == 100  # the first frame shows the target
+
+    (moved, *_) = disturbances.disturbed(Frames(3), disturbances.Disturbance("offset", 4))
+    np.testing.assert_array_equal(moved.infrared[0, :, 0], [150] * 5 + [100] * 7)
+    (noisy, *_) = disturbances.disturbed(Frames(3), disturbances.Disturbance("noise", 20))
+    assert (noisy.infrared == noisy.infrared[..., :1]).all()
+    assert 10 < (noisy.infrared[:, 1:, 0].astype(float) - 100).std() < 30
