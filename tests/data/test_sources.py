@@ -1,5 +1,6 @@
 """Sampling on hand-made clips in which every pixel tells where it is from."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from duotrack.crops import CropSettings
 from duotrack.data.augment import Pair, Processing
 from duotrack.data.clips import Clip, Track
 from duotrack.data.folders import BrokenDatasetError, BrokenImageError
-from duotrack.data.sources import ClipSource, DatasetSource, Mixture, Sampling, causal_pair
+from duotrack.data.sources import MISALIGNED, ClipSource, DatasetSource, Mixture, Sampling, causal_pair
 
 PROCESSING = Processing(CropSettings(padding="mean"), template_size=32, search_size=64)
 
@@ -165,6 +166,41 @@ def test_corruption_takes_one_modality_and_never_the_last_one() -> None:
     assert not any(visible for visible, _ in changed((True, False)))
     assert not any(infrared for _, infrared in changed((False, True)))
     assert not any(visible or infrared for visible, infrared in changed((False, False)))
+
+
+def test_misalignment_moves_infrared_alike_in_template_and_search_or_in_the_search_alone() -> None:
+    """A bright square of 16 pixels in the template and of 32 in the search: where it goes, in sides of it."""
+
+    def moved(shown: tuple[bool, bool]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        images = [np.full((2, side, side, 3), 50, np.uint8) for side in (64, 128)]
+        images[0][:, 24:40, 24:40] = images[1][:, 48:80, 48:80] = 250
+        template_box, search_box = (np.array([0.375, 0.375, 0.25, 0.25], np.float32) for _ in range(2))
+        pair = Pair(images[0], images[1], template_box, search_box, np.ones(2, np.float32), shown=shown)
+        mixture = Mixture([(lambda rng: pair, 1.0)], seed=0, misalignment=1.0)
+        for index in range(150):
+            found = mixture.pair(index)
+            assert (found.template[0] == images[0][0]).all()
+            assert (found.search[0] == images[1][0]).all()
+            assert found.search_box is search_box
+            yield _shift(found.template[1], images[0][1], 16), _shift(found.search[1], images[1][1], 32)
+
+    pairs = list(moved((True, True)))
+    late = [abs(template).max() == 0 for template, _ in pairs]
+    assert 0.2 < np.mean(late) < 0.4
+    for (template, search), alone in zip(pairs, late, strict=True):
+        assert alone or search == pytest.approx(template, abs=0.03)
+    deviation = np.std([search for _, search in pairs])
+    assert deviation == pytest.approx(MISALIGNED, rel=0.2)
+    # What only infrared shows is never where its template does not tell.
+    assert all(abs(template).max() > 0 for template, _ in moved((False, True)))
+
+
+def _shift(moved: np.ndarray, image: np.ndarray, side: int) -> np.ndarray:
+    """How far the bright square has gone, (x, y), in sides."""
+    weights = [picture[..., 0].astype(float) - picture.min() for picture in (moved, image)]
+    rows, columns = np.indices(image.shape[:2])
+    now, before = (np.array([(columns * w).sum(), (rows * w).sum()]) / w.sum() for w in weights)
+    return np.asarray((now - before) / side)
 
 
 def test_weather_never_spoils_the_only_modality() -> None:

@@ -141,7 +141,8 @@ class DataConfig:
 
     ``root`` is the folder that all names are relative to, ``cache`` the one in which decoded clips, and the names and
     boxes of data sets, are kept. ``corruption`` is the share of pairs in which one modality of the search crop is
-    lost; the paper has none.
+    lost, ``misalignment`` that of pairs whose infrared images lie a little beside the visible ones; the paper has
+    neither.
     """
 
     root: str
@@ -151,10 +152,12 @@ class DataConfig:
     clips: tuple[Clips, ...] = ()
     stills: tuple[Stills, ...] = ()
     corruption: float = 0.2
+    misalignment: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.corruption <= 1:
-            raise ValueError(f"corruption is a share and must lie in 0..1, not {self.corruption}")
+        for name in ("corruption", "misalignment"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share and must lie in 0..1, not {getattr(self, name)}")
 
 
 class PairSource(Mixture):
@@ -183,7 +186,7 @@ class PairSource(Mixture):
         if validation:
             processing = replace(processing, flip_crops=0, brightness=0)
         makers, self.problems = open_sources(config, processing)
-        super().__init__(makers, seed, config.corruption)
+        super().__init__(makers, seed, config.corruption, config.misalignment)
 
 
 def open_sources(config: DataConfig, processing: Processing) -> tuple[list[tuple[Maker, float]], list[str]]:
