@@ -61,7 +61,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         TRACKING | {"processor", "progress", "data.datasets", "data.recordings", "evaluation.benchmark"},
     ),
     "training": (
-        {"numpy", "cv2", "torch", "safetensors", "yaml", "rich"},
+        {"numpy", "cv2", "torch", "safetensors", "onnxruntime", "yaml", "rich"},
         TRACKING | {"configuration", "progress", "processor", "model", "losses", "data", "export", "visualize"},
     ),
     "analysis": (

@@ -9,6 +9,7 @@ Their metadata say how the crops are to be cut, and what the graphs were made fr
 who run them without this package.
 """
 
+import copy
 import logging
 import shutil
 import warnings
@@ -24,6 +25,7 @@ from duotrack import __version__, pretrained
 from duotrack.model import weights
 from duotrack.model.network import StudentNetwork, Template
 from duotrack.model.normalization import MEAN, STD
+from duotrack.model.stem import LiteStem
 from duotrack.results import beside
 
 
@@ -65,6 +67,16 @@ class _SearchGraph(nn.Module):
         return output.score, output.size, output.offset, output.box_cxcywh
 
 
+class _StemGraph(nn.Module):
+    def __init__(self, stem: LiteStem) -> None:
+        super().__init__()
+        self.stem = stem
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.stem(images)
+        return features.permute(0, 2, 3, 1)
+
+
 def export_onnx(folder: Path, output: Path | None = None) -> None:
     """Writes the ONNX graphs of a weights folder, with the hash of the weights in their metadata.
 
@@ -77,10 +89,9 @@ def export_onnx(folder: Path, output: Path | None = None) -> None:
         ValueError: for a network whose elimination asks for the target's box (GT_BOX).
         ModuleNotFoundError: if the package onnx is missing.
     """
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('export needs the package onnx: pip install "duotrack[torch]"') from error
+    _require_onnx()
+    import onnx
+
     output = output or folder
     network = weights.load(folder)
     config = network.config
@@ -103,18 +114,7 @@ def export_onnx(folder: Path, output: Path | None = None) -> None:
             pretrained.SEARCH_GRAPH,
         ),
     ):
-        batch = torch.export.Dim("batch", min=1)
-        with _quiet():
-            program = torch.onnx.export(
-                module,
-                inputs,
-                input_names=names,
-                output_names=outputs,
-                dynamic_shapes=tuple({1: batch} for _ in inputs),
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
+        program = _program(module, inputs, names, outputs, batch_axis=1)
         with beside(output / name) as temporary:
             program.save(str(temporary))
             model = onnx.load(str(temporary))
@@ -125,6 +125,45 @@ def export_onnx(folder: Path, output: Path | None = None) -> None:
     if not output.samefile(folder):
         with beside(output / pretrained.CONFIG) as temporary:  # last: it makes the folder a weights folder
             shutil.copyfile(folder / pretrained.CONFIG, temporary)
+
+
+def stem_graph(stem: LiteStem, size: int) -> bytes:
+    """The ONNX graph of a stem alone: normalised images (N, 3, size, size) to features (N, size / 16, size / 16, D).
+
+    Raises:
+        ModuleNotFoundError: if the package onnx is missing.
+    """
+    _require_onnx()
+    stem = copy.deepcopy(stem).eval()
+    program = _program(_StemGraph(stem), (torch.zeros(2, 3, size, size),), ["images"], ["features"], batch_axis=0)
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph
+
+
+def _program(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], *, batch_axis: int
+) -> torch.onnx.ONNXProgram:
+    """A module as ONNX, for any number of samples."""
+    batch = torch.export.Dim("batch", min=1)
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            inputs,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=tuple({batch_axis: batch} for _ in inputs),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('export needs the package onnx: pip install "duotrack[torch]"') from error
 
 
 def _forget_the_source(model: Any) -> None:

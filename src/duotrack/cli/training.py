@@ -1,4 +1,4 @@
-"""The commands that train and explain: ``train``, ``ablate`` and ``gap``."""
+"""The commands that train and explain: ``prepare``, ``train``, ``ablate`` and ``gap``."""
 
 import argparse
 import sys
@@ -9,6 +9,24 @@ from duotrack.cli.speech import as_json, as_lines
 
 def add_to(commands: arguments.Commands) -> None:
     """Declares the commands."""
+    command = arguments.add(
+        commands,
+        "prepare",
+        prepare,
+        "draw pairs once and keep the features of the frozen stem, to train on many times",
+        "Whole files are kept. The same command goes on.",
+    )
+    command.add_argument("--config", type=arguments.path, required=True, metavar="C.yaml", help="the recipe")
+    command.add_argument("--set", action="append", default=[], metavar="a.b=v", help="change one value of the recipe")
+    command.add_argument("--pairs", type=arguments.positive, required=True, metavar="N", help="how many")
+    command.add_argument(
+        "--output", type=arguments.path, required=True, metavar="DIR", help="one that holds fewer of them is extended"
+    )
+    command.add_argument(
+        "--workers", type=arguments.whole, metavar="W", help="processes that draw, one a core [workers of the recipe]"
+    )
+    command.add_argument("--json", action="store_true", help="print what was made as JSON")
+
     command = arguments.add(
         commands,
         "train",
@@ -75,6 +93,16 @@ def add_to(commands: arguments.Commands) -> None:
     command.add_argument(
         "--figures", type=arguments.path, metavar="DIR", help="the gap over the blocks, features in 2-D"
     )
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Prepares pairs for a recipe."""
+    from duotrack.training import config, preparation
+
+    recipe = config.load(options.config, options.set)
+    facts = preparation.prepare(recipe, options.output, options.pairs, workers=options.workers)
+    print(as_json(facts) if options.json else as_lines(facts))
+    return 0
 
 
 def train(options: argparse.Namespace) -> int:

@@ -306,8 +306,11 @@ def _projections(config: ModelConfig, teacher: ModelConfig) -> nn.ModuleList:
 
 
 def _features(stem: LiteStem | None, images: Tensor) -> Tensor:
-    """(2, B, 3, H, W) through the stem to (2, B, D, H', W'); the images themselves for a patch stem."""
-    if stem is None:
+    """(2, B, 3, H, W) through the stem to (2, B, D, H', W').
+
+    Images for a patch stem stay what they are, and so does what has been through the stem already.
+    """
+    if stem is None or images.shape[2] == LITE0_CHANNELS:
         return images
     features: Tensor = stem(images.flatten(0, 1))
     return cast(Tensor, features.unflatten(0, (2, -1)))

@@ -33,11 +33,11 @@ from duotrack.data.sampling import PairSource
 from duotrack.losses import Losses, NonFiniteLossError, Share, ckd_loss, count, share_of
 from duotrack.model import weights
 from duotrack.model.network import CoupledNetwork, StudentNetwork, search_mask
-from duotrack.model.normalization import normalize
 from duotrack.training import checkpoint, distributed, watching
 from duotrack.training.batches import Batch, collate, load
 from duotrack.training.config import TrainingConfig
 from duotrack.training.pictures import draw_pairs
+from duotrack.training.prepared import HeldOut, PreparedPairs, open_prepared
 from duotrack.training.recipe import Precision, build_network, build_optimizer, frozen_norms, keep_rate, rate_factor
 from duotrack.training.validation import open_clips, score_pairs, score_tracking
 
@@ -80,7 +80,7 @@ def _train(config: TrainingConfig, resume: bool, group: distributed.Group) -> Pa
         _say(f"{done}: nothing is left to do; --resume never trains anew" if finished else f"{done}, and it goes on")
     if finished:
         return output / "weights"
-    source = PairSource(config.data, config.network, config.crops, seed=config.seed)
+    source = open_pairs(config, network)
     for problem in source.problems if leads else ():
         _say(f"left out: {problem}")
     parts = [parts_of(config, step, group) for step in range(first, steps)]
@@ -216,8 +216,7 @@ def _forward(
         tokens = config.network.search_grid**2
         mask = search_mask(len(part), tokens, config.masking.ratio, config.masking.probability)
         mask = mask.to(part.brightness.device)
-    template = normalize(part.template, part.brightness[:, 0])
-    search = normalize(part.search, part.brightness[:, 1])
+    template, search = part.inputs(brightness=True)
     with precision.autocast:
         output = network(
             template,
@@ -251,12 +250,12 @@ class _Leader:
         network: CoupledNetwork,
         optimizer: torch.optim.Optimizer,
         precision: Precision,
-        source: PairSource,
+        source: PairSource | PreparedPairs,
         config: TrainingConfig,
     ) -> None:
         self.output, self.config = output, config
         self.network, self.optimizer, self.precision = network, optimizer, precision
-        self.held_out = held_out(source, config)
+        self.source, self.held_out = source, held_out(source, config)
         self.clips = open_clips(config)
         self.figures: dict[str, float] = {}
         self.since, self.waited, self.pairs = time.monotonic(), 0.0, 0
@@ -305,7 +304,7 @@ class _Leader:
             self._save("best", self.network, {"step": done, **self.figures})
         watcher.tell(done, self.figures)
         watcher.say(done, self.figures)
-        if self.config.pictures:
+        if self.config.pictures and isinstance(self.held_out, PairSource):  # features cannot be looked at
             pairs = [self.held_out.pair(number) for number in range(self.config.pictures)]
             batch = collate(pairs, self.config.network.search_grid)
             watcher.picture(done, draw_pairs(self.network, batch, self.config))
@@ -316,7 +315,9 @@ class _Leader:
 
     def _save(self, name: str, network: StudentNetwork, figures: dict[str, float]) -> Path:
         recipe = plain(self.config)
-        # Where things lay on this machine says nothing about the weights.
+        # Where things lay on this machine says nothing about the weights; what prepared pairs are made from does.
+        if isinstance(self.source, PreparedPairs):
+            recipe["prepared"] = self.source.facts()
         for data in (recipe["data"], recipe["validation_data"]):
             if data is not None:
                 del data["root"], data["cache"]
@@ -326,11 +327,26 @@ class _Leader:
         return weights.save(self.output / name, network, crops=self.config.crops, training=record)
 
 
-def held_out(source: PairSource, config: TrainingConfig) -> PairSource:
-    """The stream of pairs for validation: of data of its own, or of the training data with another seed."""
+def open_pairs(config: TrainingConfig, network: CoupledNetwork) -> PairSource | PreparedPairs:
+    """The stream of pairs to train on.
+
+    Raises:
+        ValueError: if data or folders cannot be used, or pairs were prepared for another stem or other crops.
+    """
+    if config.prepared:
+        return open_prepared(config, network.stem)
+    assert config.data is not None  # the recipe has seen to it
+    return PairSource(config.data, config.network, config.crops, seed=config.seed)
+
+
+def held_out(source: PairSource | PreparedPairs, config: TrainingConfig) -> PairSource | HeldOut:
+    """The stream of pairs for validation: of data of its own, of the training data with another seed, or the prepared
+    pairs that are kept back."""
     seed = config.seed + 1_000_000
     if config.validation_data is not None:
         return PairSource(config.validation_data, config.network, config.crops, seed=seed, validation=True)
+    if isinstance(source, PreparedPairs):
+        return HeldOut(source)
     other = copy.copy(source)
     other.seed = seed
     return other

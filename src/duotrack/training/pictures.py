@@ -15,7 +15,6 @@ import torch
 
 from duotrack.crops import Image
 from duotrack.model.network import CoupledNetwork, search_mask
-from duotrack.model.normalization import normalize
 from duotrack.training.batches import Batch
 from duotrack.training.config import TrainingConfig
 from duotrack.visualize import TRACKER, TRUTH
@@ -37,7 +36,7 @@ def draw_pairs(network: CoupledNetwork, batch: Batch, config: TrainingConfig) ->
     network.eval()
     device, grid = next(network.parameters()).device, config.network.search_grid
     there = batch.to(device)
-    output = network(normalize(there.template), normalize(there.search), there.template_box, teachers=False)
+    output = network(*there.inputs(), there.template_box, teachers=False)
     generator = torch.Generator().manual_seed(config.seed)
     masks = search_mask(len(batch), grid**2, config.masking.ratio, config.masking.probability, generator)
     rows = [np.full((CAPTION, len(TITLES) * (SIDE + GAP) + GAP, 3), 255, np.uint8)]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-from duotrack.data.sampling import PairSource
 from duotrack.training import checkpoint, distributed
 from duotrack.training.batches import load
 from duotrack.training.config import TrainingConfig
-from duotrack.training.engine import held_out, parts_of, prepare, train_step
+from duotrack.training.engine import held_out, open_pairs, parts_of, prepare, train_step
 from duotrack.training.validation import open_clips
 
 STEPS = 3  # beside the first, which is slower than all others
@@ -34,7 +33,7 @@ def dry_run(config: TrainingConfig) -> dict[str, object]:
         size, room = checkpoint.size(network, optimizer), checkpoint.room(network, optimizer)
         if group.rank == 0:
             checkpoint.check_room(output, room)
-        source = PairSource(config.data, config.network, config.crops, seed=config.seed)
+        source = open_pairs(config, network)
         held_out(source, config).pair(0)
         clips = open_clips(config)
         steps = [parts_of(config, step, group) for step in range(1 + STEPS)]

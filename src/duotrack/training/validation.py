@@ -14,14 +14,12 @@ import torch
 from duotrack import boxes
 from duotrack.data.clips import Clip, Track, open_clip
 from duotrack.data.folders import BrokenImageError, ImageClip, open_dataset
-from duotrack.data.sampling import PairSource
 from duotrack.model.network import StudentNetwork
-from duotrack.model.normalization import normalize
 from duotrack.progress import watched
 from duotrack.sequence import Frame
 from duotrack.sessions.torch import TorchSession
 from duotrack.tracking import Tracker
-from duotrack.training.batches import load
+from duotrack.training.batches import P, Pairs, load
 from duotrack.training.config import TrainingConfig
 
 THRESHOLDS = np.linspace(0, 1, 21)
@@ -29,7 +27,7 @@ THRESHOLDS = np.linspace(0, 1, 21)
 
 
 @torch.no_grad()
-def score_pairs(network: StudentNetwork, source: PairSource, config: TrainingConfig) -> dict[str, float]:
+def score_pairs(network: StudentNetwork, source: Pairs[P], config: TrainingConfig) -> dict[str, float]:
     """Mean overlap of the students' boxes with the truth on pairs that hold the target, and the share above 0.5."""
     network.eval()
     device = next(network.parameters()).device
@@ -38,8 +36,8 @@ def score_pairs(network: StudentNetwork, source: PairSource, config: TrainingCon
     overlaps = []
     with closing(load(source, config, [numbers[first : first + size] for first in numbers[::size]])) as batches:
         for batch in batches:
-            template, search = normalize(batch.template.to(device)), normalize(batch.search.to(device))
-            output = StudentNetwork.forward(network, template, search, batch.template_box.to(device))
+            there = batch.to(device)
+            output = StudentNetwork.forward(network, *there.inputs(), there.template_box)
             predicted = boxes.cxcywh_to_xyxy(output.box_cxcywh.cpu())
             overlap = boxes.iou(predicted, boxes.xywh_to_xyxy(batch.target.box))
             overlaps.append(overlap[batch.target.present])
@@ -54,8 +52,10 @@ def open_clips(config: TrainingConfig) -> list[Clip | ImageClip]:
         FileNotFoundError: if a pattern matches nothing.
         ValueError: if a clip has no target, or cannot be used.
     """
-    root, cache, layout = Path(config.data.root), Path(config.data.cache), config.validation_layout
     clips: list[Clip | ImageClip] = []
+    if config.data is None:
+        return clips
+    root, cache, layout = Path(config.data.root), Path(config.data.cache), config.validation_layout
     for pattern in config.validation_clips:
         folders = sorted(root.glob(pattern))
         if not folders:
