@@ -103,6 +103,7 @@ def final_names(folder: Path) -> list[str]:
         ["demo"],
         ["track"],
         ["test"],
+        ["prepare"],
         ["train"],
         ["convert"],
         ["vot"],
@@ -147,6 +148,7 @@ def test_version() -> None:
         (["export", "--box", BOX], "go together"),
         (["export", "--calibrate", "v", "i", "--box", BOX], "--precision int8"),
         (["train"], "--config"),
+        (["prepare", "--config", "c.yaml", "--output", "pairs"], "--pairs"),
         (["weights", "import", "x.pth.tar"], "--output"),
     ],
 )

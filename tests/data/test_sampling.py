@@ -215,7 +215,7 @@ def test_missing_data_is_an_error(tmp_path: Path) -> None:
     config = DataConfig(str(tmp_path), clips=(Clips(("nothing_*",), 1.0),))
     with pytest.raises(FileNotFoundError, match="nothing_"):
         PairSource(config, preset("debug"), CropSettings(), seed=0)
-    with pytest.raises(ValueError, match="at least one source"):
+    with pytest.raises(ValueError, match="nothing to draw pairs from"):
         PairSource(DataConfig(str(tmp_path)), preset("debug"), CropSettings(), seed=0)
 
 

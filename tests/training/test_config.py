@@ -64,6 +64,7 @@ def test_a_model_by_name_or_in_full(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"prepared": [{"folder": "x", "weight": 0}]}, "prepared[0]: weight must be above 0, not 0"),
         ({"stepps": 10}, "unknown key 'stepps'; did you mean 'steps'"),
         ({"optimizer": {"head_rat": 1e-3}}, "optimizer: unknown key 'head_rat'; did you mean 'head_rate'"),
         ({"losses": {"contnet": False}}, "losses: unknown key 'contnet'; did you mean 'content'"),

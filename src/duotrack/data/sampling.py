@@ -186,6 +186,8 @@ class PairSource(Mixture):
         if validation:
             processing = replace(processing, flip_crops=0, brightness=0)
         makers, self.problems = open_sources(config, processing)
+        if not makers:
+            raise ValueError("data: nothing to draw pairs from; give rendered, datasets, clips or stills")
         super().__init__(makers, seed, config.corruption, config.misalignment)
 
 

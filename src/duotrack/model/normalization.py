@@ -17,8 +17,12 @@ def normalize(crops: Tensor, brightness: Tensor | None = None) -> Tensor:
     Returns:
         float32 (..., 3, H, W).
     """
-    pixels = crops.float() / 255
-    if brightness is not None:
-        pixels = (crops.float() * (brightness[..., None, None, None] / 255)).clamp(0, 1)
-    mean, std = pixels.new_tensor(MEAN), pixels.new_tensor(STD)
-    return ((pixels - mean) / std).movedim(-1, -3)
+    if brightness is None:
+        pixels = crops.float().div_(255)
+    else:
+        pixels = crops.float().mul_(brightness[..., None, None, None] / 255).clamp_(0, 1)
+    # By rows: vectors of three numbers, in new memory each time, took six times as long.
+    width = crops.shape[-2]
+    mean, std = pixels.new_tensor(MEAN).repeat(width), pixels.new_tensor(STD).repeat(width)
+    normal: Tensor = pixels.flatten(-2).sub_(mean).div_(std).unflatten(-1, (width, 3))
+    return normal.movedim(-1, -3)

@@ -99,9 +99,8 @@ class TrainingConfig:
     alone unless it is a folder of the same network. ``frozen`` names parts of the network that stay as they start,
     such as ``visible`` or ``teacher_head_infrared``.
 
-    Pairs are drawn from ``data`` while the run needs them, or read from the folders ``prepared``, where they lie as
-    features of the frozen stem; of ``data``, where given too, only ``root`` and ``cache`` are then used, to find
-    ``validation_clips``.
+    Pairs are drawn from ``data`` while the run goes on, or read from the folders ``prepared``, where they lie as
+    features of the frozen stem; of ``data`` only ``root`` and ``cache`` are then used, for ``validation_clips``.
 
     The run's length is counted in pairs, as in the paper: ``epochs`` of ``pairs_per_epoch``, so that it stays the
     same whatever the batch. ``steps``, where given, stands in place of it. ``batch_size`` is that of all processes
@@ -114,16 +113,16 @@ class TrainingConfig:
     ``compile`` has torch compile the network, on GPUs alone. ``threads`` 0 leaves the choice to torch.
 
     Every ``save_every`` steps a checkpoint is written. Every ``validate_every`` steps ``validation_pairs`` pairs are
-    scored, drawn with another seed from ``validation_data`` (null: from the training data; of prepared pairs as many
-    are kept back for it), every target of the clips
-    that ``validation_clips`` names (patterns below ``data.root``) is tracked for ``validation_frames`` frames, and
-    ``pictures`` pairs are drawn with all that the network makes of them. ``validation_layout`` is that of the clips
-    where they are a data set or sequences of one (:mod:`duotrack.data.folders`). ``tensorboard`` writes the metrics
-    for it too. ``export`` writes ONNX graphs beside the final weights where the package onnx is installed.
+    scored, drawn with another seed from ``validation_data`` (null: from the training data; of prepared pairs the last
+    ones are kept back for it), every target of the clips that ``validation_clips`` names (patterns below
+    ``data.root``) is tracked for ``validation_frames`` frames, and ``pictures`` pairs are drawn with all that the
+    network makes of them; prepared ones have no picture. ``validation_layout`` is that of the clips where they are a
+    data set or sequences of one (:mod:`duotrack.data.folders`). ``tensorboard`` writes the metrics for it too.
+    ``export`` writes ONNX graphs beside the final weights where the package onnx is installed.
     """
 
     output: str
-    data: DataConfig | None = None
+    data: DataConfig = field(default_factory=lambda: DataConfig(root="data"))
     prepared: tuple[Prepared, ...] = ()
     model: str | ModelConfig = "duotrack-tiny"
     start: str = "scratch"
@@ -172,10 +171,6 @@ class TrainingConfig:
         if self.validation_layout is not None and self.validation_layout not in FOLDER_LAYOUTS:
             known = ", ".join(FOLDER_LAYOUTS)
             raise ValueError(f"validation_layout must be null or one of {known}, not {self.validation_layout!r}")
-        if self.data is None and not self.prepared:
-            raise ValueError("missing data: what pairs are drawn from, or prepared: folders that hold them")
-        if self.data is None and self.validation_clips:
-            raise ValueError("validation_clips lie below data.root: give data.root, also where pairs are prepared")
         if self.compile and self.device == "cpu":
             raise ValueError("compile pays on GPUs alone: on a CPU it costs minutes and gains nothing; unset it")
 

@@ -335,7 +335,6 @@ def open_pairs(config: TrainingConfig, network: CoupledNetwork) -> PairSource | 
     """
     if config.prepared:
         return open_prepared(config, network.stem)
-    assert config.data is not None  # the recipe has seen to it
     return PairSource(config.data, config.network, config.crops, seed=config.seed)
 
 

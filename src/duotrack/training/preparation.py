@@ -74,8 +74,6 @@ def prepare(config: TrainingConfig, folder: Path, pairs: int, *, workers: int | 
         OSError: if the folder cannot be written to; whole files stay.
     """
     refuse_other_stems(config)
-    if config.data is None:
-        raise ValueError("data is missing in the recipe: it says what pairs are drawn from")
     cv2.setNumThreads(0)  # before workers are forked, as in training
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)  # a stem without start weights is the one that a run of this seed starts with
@@ -138,7 +136,6 @@ def _make(
     skipped: set[str] = set()
     if not shards:
         return skipped
-    assert config.data is not None
     source = PairSource(config.data, config.network, config.crops, seed=config.seed)
     for problem in source.problems:
         print(f"duotrack: left out: {problem}", file=sys.stderr)

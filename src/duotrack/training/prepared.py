@@ -147,6 +147,7 @@ class Shard:
     """
 
     def __init__(self, path: Path, pairs: int, crops: dict[str, Any]) -> None:
+        self._arguments = (path, pairs, crops)
         cells = [crops[f"{name}_size"] // 16 for name in ("template", "search")]
         template, search = ([pairs, 2, side, side, LITE0_CHANNELS] for side in cells)
         expected = {
@@ -165,6 +166,9 @@ class Shard:
             raise ValueError(f"{path} is no shard of prepared pairs ({error})") from error
         if found != expected:
             raise ValueError(f"{path} holds {found}, expected {expected}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, self._arguments  # a worker that is not forked opens the file itself
 
     def pair(self, place: int) -> PreparedPair:
         """The pair at a place in the shard."""
@@ -249,14 +253,17 @@ class PreparedPairs:
     def __init__(self, folders: Sequence[Prepared], *, seed: int, held_out: int) -> None:
         self.seed, self.weights = seed, [one.weight for one in folders]
         self.folders = [PreparedFolder(Path(one.folder)) for one in folders]
+        for one in folders:
+            if one.weight * PERIOD < sum(self.weights):
+                raise ValueError(f"{one.folder}: the weight {one.weight:g} is below a thousandth of all weights")
         self._owner, self._rank, self._counts = take_turns(self.weights)
         kept_back = [self._turn(number)[0] for number in range(held_out)]
         self._trained = [len(folder) - kept_back.count(i) for i, folder in enumerate(self.folders)]
-        for one, trained in zip(self.folders, self._trained, strict=True):
+        for folder, trained in zip(self.folders, self._trained, strict=True):
             if trained < 1:
                 raise ValueError(
-                    f"{one.folder}: of its {len(one)} pairs {len(one) - trained} would be kept back for validation and "
-                    "none left: prepare more pairs, or set fewer validation_pairs"
+                    f"{folder.folder}: of its {len(folder)} pairs {len(folder) - trained} would be kept back for "
+                    "validation and none left: prepare more pairs, or set fewer validation_pairs"
                 )
         self._orders: dict[int, tuple[int, npt.NDArray[np.int64]]] = {}
 
@@ -307,10 +314,9 @@ def take_turns(weights: Sequence[float]) -> tuple[npt.NDArray[np.int64], npt.NDA
         Whose turn each is; how many turns that one had before in the round; and how many each has in all.
     """
     shares = np.array(weights) / np.sum(weights) * PERIOD
-    counts = np.maximum(shares.astype(np.int64), 1)
-    for _ in range(PERIOD - int(counts.sum())):  # the largest remainders
-        counts[np.argmax(shares - counts)] += 1
+    counts = shares.astype(np.int64)
+    counts[np.argsort(counts - shares, kind="stable")[: PERIOD - int(counts.sum())]] += 1  # the largest remainders
     owner = np.repeat(np.arange(len(counts)), counts)
     rank = np.concatenate([np.arange(count) for count in counts])
-    order = np.argsort((rank + 0.5) / counts[owner], kind="stable")[:PERIOD]
+    order = np.argsort((rank + 0.5) / counts[owner], kind="stable")
     return owner[order], rank[order], counts

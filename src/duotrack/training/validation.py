@@ -52,10 +52,8 @@ def open_clips(config: TrainingConfig) -> list[Clip | ImageClip]:
         FileNotFoundError: if a pattern matches nothing.
         ValueError: if a clip has no target, or cannot be used.
     """
-    clips: list[Clip | ImageClip] = []
-    if config.data is None:
-        return clips
     root, cache, layout = Path(config.data.root), Path(config.data.cache), config.validation_layout
+    clips: list[Clip | ImageClip] = []
     for pattern in config.validation_clips:
         folders = sorted(root.glob(pattern))
         if not folders:
