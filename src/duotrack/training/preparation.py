@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from duotrack.configuration import plain
@@ -39,7 +37,6 @@ from duotrack.training.config import TrainingConfig
 from duotrack.training.prepared import (
     MANIFEST,
     SHARD,
-    Float16,
     Manifest,
     Shard,
     crop_facts,
@@ -50,8 +47,6 @@ from duotrack.training.prepared import (
 from duotrack.training.recipe import build_network
 
 AT_ONCE = 10  # pairs that go through the stem together
-
-Array = npt.NDArray[Any]
 
 
 def prepare(config: TrainingConfig, folder: Path, pairs: int, *, workers: int | None = None) -> dict[str, Any]:
@@ -156,9 +151,13 @@ def _make(
 
 @dataclass(frozen=True)
 class Features:
-    """What a shard holds of a few pairs, and the files that could not be read while they were drawn."""
+    """What a shard holds of a few pairs, and the files that could not be read while they were drawn.
 
-    tensors: dict[str, Array]
+    Tensors, not arrays: they come from workers through shared memory. A worker that is about to send them through a
+    pipe would wait without end if this process were killed.
+    """
+
+    tensors: dict[str, Tensor]
     skipped: tuple[str, ...]
 
 
@@ -185,20 +184,21 @@ class StemRunner:
         tensors = {
             "template": template,
             "search": search,
-            "template_box": batch.template_box.numpy(),
-            "search_box": batch.target.box.numpy(),
-            "present": batch.target.present.numpy(),
+            "template_box": batch.template_box,
+            "search_box": batch.target.box,
+            "present": batch.target.present,
         }
         return Features(tensors, batch.skipped)
 
-    def _run(self, session: onnxruntime.InferenceSession, images: Tensor) -> Float16:
+    def _run(self, session: onnxruntime.InferenceSession, images: Tensor) -> Tensor:
         """Images (2, B, 3, H, W) to features (B, 2, H', W', D)."""
         (features,) = session.run(None, {"images": images.flatten(0, 1).contiguous().numpy()})
-        return np.ascontiguousarray(features.reshape(2, -1, *features.shape[1:]).swapaxes(0, 1), np.float16)
+        by_modality: Tensor = torch.from_numpy(features).half().unflatten(0, (2, -1))
+        return by_modality.transpose(0, 1).contiguous()
 
 
 def _save(path: Path, parts: Sequence[Features]) -> None:
-    tensors = {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors}
+    tensors = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
     try:
         with beside(path) as temporary:
             save_file(tensors, temporary)
