@@ -255,6 +255,8 @@ def _recipe(config: TrainingConfig) -> str:
     recipe = plain(config)
     for place in ("output", "workers", "threads"):
         del recipe[place]
+    if not config.prepared:
+        del recipe["prepared"]  # so that runs from before there were any go on
     for data in (recipe["data"], recipe["validation_data"]):
         if data is not None:
             del data["root"], data["cache"]

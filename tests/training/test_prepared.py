@@ -42,6 +42,8 @@ from .tiny import LITE, NETWORK, recipe, rows
 PAIRS, SHARD = 8, 3
 CROPS = {"template_factor": 2.0, "search_factor": 4.0, "padding": "zero", "template_size": 32, "search_size": 64}
 
+MANIFEST = json.dumps({"pairs": 5, "shard": 5, "seed": 0, "data": {}, "crops": CROPS, "stem": "none"})
+
 
 @pytest.fixture(scope="module", autouse=True)
 def small_shards() -> Iterator[None]:
@@ -82,7 +84,7 @@ def training(drawing: TrainingConfig, folder: Path, output: Path, **changes: Any
 def made_up(folder: Path, pairs: int, shard: int = 5) -> Path:
     """A folder in which the boxes of pair n are all n."""
     folder.mkdir(parents=True)
-    manifest = {"pairs": pairs, "shard": shard, "seed": 0, "data": {}, "crops": CROPS, "stem": "none"}
+    manifest = json.loads(MANIFEST) | {"pairs": pairs, "shard": shard}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     for number, first in enumerate(range(0, pairs, shard)):
         numbers = np.arange(first, min(first + shard, pairs), dtype=np.float32)
@@ -156,6 +158,19 @@ class TestPreparation:
         assert str(prepared) in str(caught.value)
         assert (prepared / "manifest.json").read_text() == before
 
+    def test_data_that_is_not_there_leaves_nothing(self, drawing: TrainingConfig, tmp_path: Path) -> None:
+        config = replace(drawing, data=replace(drawing.data, root=str(tmp_path / "nowhere")))
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            preparation.prepare(config, tmp_path / "pairs", PAIRS)
+        assert not (tmp_path / "pairs").exists()
+
+    def test_files_of_unknown_origin_are_not_taken_over(
+        self, drawing: TrainingConfig, prepared: Path, tmp_path: Path
+    ) -> None:
+        shutil.copy(shard_path(prepared, 0), shard_path(tmp_path, 0))
+        with pytest.raises(ValueError, match=r"without their manifest\.json"):
+            preparation.prepare(drawing, tmp_path, PAIRS)
+
     def test_fewer_pairs_than_there_are(self, drawing: TrainingConfig, prepared: Path) -> None:
         with pytest.raises(ValueError, match=f"holds {PAIRS} pairs of this recipe already"):
             preparation.prepare(drawing, prepared, PAIRS - 1)
@@ -197,7 +212,9 @@ class TestReading:
         with pytest.raises(ValueError, match=r"pairs-000001\.safetensors holds .*expected"):
             PreparedFolder(folder)
 
-    @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"pairs": 1}'])
+    @pytest.mark.parametrize(
+        "text", ["{", "[]", "{}", MANIFEST.replace("64", "null"), MANIFEST.replace("search_size", "size")]
+    )
     def test_a_damaged_manifest_is_named(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(ValueError, match=r"manifest\.json is no manifest"):

@@ -60,8 +60,8 @@ def prepare(config: TrainingConfig, folder: Path, pairs: int, *, workers: int | 
         workers: processes that draw; None for the recipe's.
 
     Returns:
-        Facts for people and JSON: the folder, how many pairs it holds, how many of them are new, their bytes, and how
-        often a file could not be read.
+        Facts for people and JSON: the folder, how many pairs it holds, how many of them are new, their size, and the
+        files that could not be read.
 
     Raises:
         ValueError: if the recipe trains its stem or has none, the data cannot be used, or the folder holds pairs of
@@ -74,15 +74,23 @@ def prepare(config: TrainingConfig, folder: Path, pairs: int, *, workers: int | 
     torch.manual_seed(config.seed)  # a stem without start weights is the one that a run of this seed starts with
     stem = build_network(config).stem
     assert stem is not None
-    manifest = _claim(folder, _manifest(config, stem, pairs))
-    missing = [number for number in range(len(manifest.shards())) if not _is_whole(folder, number, manifest)]
-    skipped = _make(config, folder, manifest, missing, stem, config.workers if workers is None else workers)
-    files = [shard_path(folder, number) for number in range(len(manifest.shards()))]
+    manifest = _manifest(config, stem, pairs)
+    _refuse_other_pairs(folder, manifest)
+    shards = manifest.shards()
+    missing = [number for number in range(len(shards)) if not _is_whole(folder, number, manifest)]
+    skipped: set[str] = set()
+    if missing:
+        source = PairSource(config.data, config.network, config.crops, seed=config.seed)
+        for problem in source.problems:
+            print(f"duotrack: left out: {problem}", file=sys.stderr)
+        write_atomically(folder / MANIFEST, manifest.json())  # not before the data is seen to be there
+        run = StemRunner(stem, config)
+        skipped = _make(source, run, folder, manifest, missing, config.workers if workers is None else workers)
     return {
         "folder": str(folder),
         "pairs": pairs,
-        "new": sum(len(manifest.shards()[number]) for number in missing),
-        "size_in_GB": round(sum(file.stat().st_size for file in files) / 1e9, 3),
+        "new": sum(len(shards[number]) for number in missing),
+        "size_in_GB": round(sum(shard_path(folder, number).stat().st_size for number in range(len(shards))) / 1e9, 3),
         "files_that_could_not_be_read": sorted(skipped),
     }
 
@@ -94,22 +102,23 @@ def _manifest(config: TrainingConfig, stem: LiteStem, pairs: int) -> Manifest:
     return Manifest(pairs, SHARD, config.seed, data, crop_facts(config.network, config.crops), stem_hash(stem))
 
 
-def _claim(folder: Path, manifest: Manifest) -> Manifest:
-    """Writes the manifest, unless the folder belongs to another recipe."""
-    if (folder / MANIFEST).is_file():
-        there = Manifest.load(folder)
-        differs = [
-            field.name for field in fields(manifest) if getattr(there, field.name) != getattr(manifest, field.name)
-        ]
-        if set(differs) - {"pairs"}:
+def _refuse_other_pairs(folder: Path, manifest: Manifest) -> None:
+    """Sees whether a folder is new, or holds pairs of the same recipe and no more than wanted."""
+    if not (folder / MANIFEST).is_file():
+        if shard_path(folder, 0).exists():
             raise ValueError(
-                f"{folder} holds pairs of another recipe: {', '.join(differs)} differ from {MANIFEST} there; give "
-                "another --output"
+                f"{folder} holds pairs without their {MANIFEST}: nobody knows of what; give another --output"
             )
-        if there.pairs > manifest.pairs:
-            raise ValueError(f"{folder} holds {there.pairs} pairs of this recipe already: ask for as many or more")
-    write_atomically(folder / MANIFEST, manifest.json())
-    return manifest
+        return
+    there = Manifest.load(folder)
+    differ = [one.name for one in fields(manifest) if getattr(there, one.name) != getattr(manifest, one.name)]
+    if set(differ) - {"pairs"}:
+        raise ValueError(
+            f"{folder} holds pairs of another recipe: {', '.join(differ)} differ from {MANIFEST} there; give another "
+            "--output"
+        )
+    if there.pairs > manifest.pairs:
+        raise ValueError(f"{folder} holds {there.pairs} pairs of this recipe already: ask for as many or more")
 
 
 def _is_whole(folder: Path, number: int, manifest: Manifest) -> bool:
@@ -125,18 +134,13 @@ def _is_whole(folder: Path, number: int, manifest: Manifest) -> bool:
 
 
 def _make(
-    config: TrainingConfig, folder: Path, manifest: Manifest, shards: Sequence[int], stem: LiteStem, workers: int
+    source: PairSource, run: "StemRunner", folder: Path, manifest: Manifest, shards: Sequence[int], workers: int
 ) -> set[str]:
     """Makes shards, and tells which files could not be read."""
     skipped: set[str] = set()
-    if not shards:
-        return skipped
-    source = PairSource(config.data, config.network, config.crops, seed=config.seed)
-    for problem in source.problems:
-        print(f"duotrack: left out: {problem}", file=sys.stderr)
     numbers = [manifest.shards()[shard] for shard in shards]
     chunks = [[pairs[i : i + AT_ONCE] for i in range(0, len(pairs), AT_ONCE)] for pairs in numbers]
-    made = load_as(StemRunner(stem, config), source, [chunk for shard in chunks for chunk in shard], workers)
+    made = load_as(run, source, [chunk for shard in chunks for chunk in shard], workers)
     with closing(made) as results, bar("preparing", sum(map(len, numbers)), "pairs") as advance:
         for shard, expected in zip(shards, chunks, strict=True):
             parts: list[Features] = []

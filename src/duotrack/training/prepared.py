@@ -78,16 +78,13 @@ class Manifest:
             )
         try:
             manifest = cls(**json.loads(path.read_text("utf-8")))
-        except (TypeError, ValueError) as error:
+            sizes = [manifest.pairs, manifest.shard, manifest.crops["template_size"], manifest.crops["search_size"]]
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"{path} is no manifest of prepared pairs ({error}); use another folder") from error
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(
-                f"{path} is no manifest of prepared pairs ({error}); prepare them into another folder"
-            ) from error
-        if not (
-            isinstance(manifest.pairs, int)
-            and isinstance(manifest.shard, int)
-            and min(manifest.pairs, manifest.shard) > 0
-        ):
-            raise ValueError(f"{path}: pairs and shard must be whole numbers above 0; prepare into another folder")
+                f"{path} is no manifest of prepared pairs: numbers and sizes are {sizes}; use another folder"
+            )
         return manifest
 
     def json(self) -> str:
