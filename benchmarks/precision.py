@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -128,13 +129,7 @@ def measure(sessions: dict[str, Session], crops: Samples, rounds: int) -> dict[s
 def success(session: Session, folder: Path, frames: int) -> float:
     """Mean AUC over the targets of the demo clip, each followed from where it is first well in view."""
     _, crops = pretrained.read_config(folder)
-    tracker = Tracker(
-        session,
-        search_factor=crops.search_factor,
-        template_factor=crops.template_factor,
-        padding=crops.padding,
-        window=crops.window,
-    )
+    tracker = Tracker(session, **asdict(crops))
     areas = []
     with Sequence.open(demo.CLIP / "visible.mp4", demo.CLIP / "infrared.mp4") as clip:
         for target in demo.targets():

@@ -198,11 +198,13 @@ def test_a_box_stays_in_the_image(start: Any, peak: tuple[int, int], expected: A
     col=st.integers(0, 3),
     offset=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     size=st.tuples(st.floats(1e-4, 1), st.floats(1e-4, 1)),
+    rivals=st.booleans(),
 )
 def test_whatever_the_network_says_ten_pixels_stay_inside(
-    box: Any, row: int, col: int, offset: tuple[float, float], size: tuple[float, float]
+    box: Any, row: int, col: int, offset: tuple[float, float], size: tuple[float, float], rivals: bool
 ) -> None:
-    tracker = Tracker(Scripted(at(row, col), offset, size))
+    score = np.maximum(at(row, col), at(3 - row, 3 - col, 0.7))
+    tracker = Tracker(Scripted(score, offset, size), rivals=rivals)
     tracker.initialize(grey(), box)
     for _ in range(4):
         estimate = tracker.update(grey())
@@ -219,6 +221,16 @@ def test_an_estimate_is_the_caller_s_to_change() -> None:
     trackers[0].update(grey()).box[:] = -1000
     trackers[1].update(grey())
     np.testing.assert_array_equal(trackers[0].update(grey()).box, trackers[1].update(grey()).box)
+
+
+def test_a_frozen_camera_is_noticed() -> None:
+    tracker = Tracker(Scripted(at(1, 2), (0.5, 0.25), (0.25, 0.25)))
+    frames = [grey(visible=60 + t, infrared=min(100 + t, 105)) for t in range(30)]
+    found = [estimate.frozen for estimate in tracker.run(frames, (40, 30, 16, 16))]
+    assert found == [()] * 15 + [("infrared",)] * 15
+    # A new track begins with new eyes.
+    tracker.initialize(frames[-1], (40, 30, 16, 16))
+    assert tracker.update(grey(visible=100, infrared=105)).frozen == ()
 
 
 # Wrong use
@@ -557,7 +569,7 @@ def test_torch_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    crops = CropSettings(2.5, 5.0, "mean", 3.0)
+    crops = CropSettings(2.5, 5.0, "mean", 3.0, rivals=True)
     info = pretrained.WeightsInfo(ModelConfig(), crops)
     (tmp_path / "config.json").write_text(pretrained.config_text(info))
     given: dict[str, Any] = {}
@@ -569,7 +581,7 @@ def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkey
 
     monkeypatch.setattr(Tracker, "__init__", spy)
     Tracker.from_pretrained(tmp_path)
-    assert given == {"template_factor": 2.5, "search_factor": 5.0, "padding": "mean", "window": 3.0}
+    assert given == {"template_factor": 2.5, "search_factor": 5.0, "padding": "mean", "window": 3.0, "rivals": True}
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

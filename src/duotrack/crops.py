@@ -25,13 +25,15 @@ class CropSettings:
     """How a network wants to see the world: fixed in training, stored with its weights, obeyed when tracking.
 
     ``window`` is the power to which the Hann window is raised before it is multiplied with the score map
-    (1 in the published tracker; higher trusts the last position more).
+    (1 in the published tracker; higher trusts the last position more). ``rivals``: whether the tracker follows what
+    looks like the target as well (:mod:`duotrack.rivals`; the published one does not).
     """
 
     template_factor: float = 2.0
     search_factor: float = 4.0
     padding: Padding = "zero"
     window: float = 1.0
+    rivals: bool = False
 
     def __post_init__(self) -> None:
         if self.template_factor <= 0 or self.search_factor <= 0:

@@ -2,6 +2,7 @@
 
     template crops around the first box --session--> what to look for, once
     search crops around the last box --session--> score map * window --> the cell of the target --> its box
+                                                  where others look like it: peaks --rivals--> the target's box
 
 :class:`Tracker` follows one target, :class:`MultiTracker` any number in one pass of the network. All state of a track
 is here; sessions and networks hold none.
@@ -10,7 +11,7 @@ is here; sessions and networks hold none.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -22,9 +23,11 @@ import numpy.typing as npt
 
 from duotrack import __version__, pretrained
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
+from duotrack.frozen import CAMERAS, Camera, Freeze, stretches
 from duotrack.pipeline import ahead
 from duotrack.processor import wait_asleep
 from duotrack.results import Track
+from duotrack.rivals import MOST, Peak, Rivals, peak_cells
 from duotrack.sequence import Frame, check_box
 from duotrack.sessions.base import Floats, Maps, Pixels, Precision, Session
 
@@ -40,12 +43,15 @@ T = TypeVar("T")
 class Estimate:
     """Where the target is in a frame.
 
-    ``box``: x, y, w, h in pixels of the visible image, float64 (4,). ``score`` in 0..1: the score map's raw value
-    where the box was read, 1 for the first frame's given box.
+    ``box``: x, y, w, h in pixels of the visible image, float64 (4,). ``score`` in 0..1: the score map's raw value where
+    the box was read; 1 for the first frame's given box, 0 where nothing but look-alikes was seen and the box goes on as
+    it went (:mod:`duotrack.rivals`). ``frozen``: the cameras, ``visible`` or ``infrared``, that have repeated their
+    image for a while although the other one goes on (:mod:`duotrack.frozen`).
     """
 
     box: Box
     score: float
+    frozen: tuple[Camera, ...] = ()
 
 
 class Stages(NamedTuple):
@@ -54,6 +60,17 @@ class Stages(NamedTuple):
     crop: float
     network: float
     rest: float
+
+
+@dataclass(eq=False)
+class _Target:
+    """A target that is followed: its last box, the size of its frames, what to look for, and what has been noticed."""
+
+    box: Box
+    size: tuple[int, int]
+    template: Any
+    rivals: Rivals | None
+    freeze: Freeze
 
 
 @dataclass(eq=False, repr=False)
@@ -66,6 +83,7 @@ class _Loop:
     template_factor: float = 2.0
     padding: Padding = "zero"
     window: float = 1.0
+    rivals: bool = False
     stages: Stages = field(default=Stages(0.0, 0.0, 0.0), init=False)
 
     @classmethod
@@ -95,33 +113,43 @@ class _Loop:
         """
         folder = pretrained.locate(weights)
         _, crops = pretrained.read_config(folder)
-        return cls(
-            open_session(folder, backend, precision, device, threads),
-            search_factor=crops.search_factor,
-            template_factor=crops.template_factor,
-            padding=crops.padding,
-            window=crops.window,
-        )
+        return cls(open_session(folder, backend, precision, device, threads), **asdict(crops))
 
-    def _show(self, frame: Frame, box: Box) -> Any:
-        """Shows the session a target; returns what to look for."""
+    def _show(self, frame: Frame, box: npt.ArrayLike) -> _Target:
+        """Shows the session a target, x, y, w, h in a frame."""
+        box = check_box(box, frame.size)
         size = self.session.template_size
         crops, (factor,) = self._crops([frame], [box], self.template_factor, size)
-        target = box_in_crop(box, box, factor, size).astype(np.float32)
-        return self.session.template(crops, target[None])
+        inside = box_in_crop(box, box, factor, size).astype(np.float32)
+        freeze = Freeze()
+        freeze.look(frame)
+        rivals = Rivals(box) if self.rivals else None
+        return _Target(box, frame.size, self.session.template(crops, inside[None]), rivals, freeze)
 
-    def _find(self, state: Any, frames: Sequence[Frame], boxes: Sequence[Box]) -> list[Estimate]:
-        """Looks for the targets of a state, each in its frame and around its last box."""
+    def _find(self, state: Any, frames: Sequence[Frame], targets: Sequence[_Target]) -> list[Estimate]:
+        """Looks for the targets of a state, each in its frame and around its last box, which moves on."""
         size = self.session.search_size
         started = time.perf_counter()
-        crops, factors = self._crops(frames, boxes, self.search_factor, size)
+        crops, factors = self._crops(frames, [target.box for target in targets], self.search_factor, size)
         cut = time.perf_counter()
         maps = self.session.search(state, crops)
         searched = time.perf_counter()
-        estimates = [
-            Estimate(clip_box(box_in_image(peak, box, factor, size), *frame.size), score)
-            for frame, box, factor, (peak, score) in zip(frames, boxes, factors, self._peaks(maps), strict=True)
-        ]
+        windowed = maps.score[:, 0] * _window(maps.score.shape[-1], self.window)
+        estimates = []
+        for number, (frame, target, factor) in enumerate(zip(frames, targets, factors, strict=True)):
+            score = maps.score[number, 0]
+            many = MOST if target.rivals else 1
+            peaks = [
+                Peak(
+                    box_in_image(_box_at(maps, number, cell), target.box, factor, size),
+                    float(score[cell]),
+                    float(windowed[number][cell]),
+                )
+                for cell in peak_cells(score, windowed[number], many)
+            ]
+            box, raw = target.rivals.settle(peaks, target.box) if target.rivals else (peaks[0].box, peaks[0].score)
+            target.box = clip_box(box, *frame.size)
+            estimates.append(Estimate(target.box.copy(), raw, target.freeze.look(frame)))
         self.stages = Stages(*(1000 * s for s in (cut - started, searched - cut, time.perf_counter() - searched)))
         return estimates
 
@@ -137,16 +165,13 @@ class _Loop:
             factors.append(resize_factor)
         return crops, factors
 
-    def _peaks(self, maps: Maps) -> Iterator[tuple[Box, float]]:
-        """For each target the box (cx, cy, w, h, in crop sides) and raw score at the peak of the windowed score map."""
-        score = maps.score[:, 0]
-        grid = score.shape[-1]
-        windowed = score * _window(grid, self.window)
-        rows, cols = np.divmod(windowed.reshape(len(score), -1).argmax(1), grid)
-        targets = np.arange(len(score))
-        centers = (np.stack([cols, rows], 1) + maps.offset[targets, :, rows, cols]) / grid
-        boxes = np.concatenate([centers, maps.size[targets, :, rows, cols]], 1).astype(np.float64)
-        return zip(boxes, score[targets, rows, cols].tolist(), strict=True)
+
+def _box_at(maps: Maps, target: int, cell: tuple[int, int]) -> Box:
+    """The box that the maps give at a cell: cx, cy, w, h in crop sides."""
+    place = (target, slice(None), *cell)
+    row, col = cell
+    center = (np.array([col, row], np.float32) + maps.offset[place]) / maps.score.shape[-1]
+    return np.concatenate([center, maps.size[place]]).astype(np.float64)
 
 
 @cache
@@ -165,12 +190,12 @@ class Tracker(_Loop):
         template_factor: side of the template window over the size of the first box.
         padding: what stands beyond image borders, as in the network's training.
         window: power of the Hann window on the score map; higher trusts the last position more.
+        rivals: whether what looks like the target is followed too, so as not to take it for the target
+            (:mod:`duotrack.rivals`); the published tracker does not.
         stages: what the last update took.
     """
 
-    _template: Any = field(default=None, init=False)
-    _size: tuple[int, int] | None = field(default=None, init=False)
-    _box: Box = field(default_factory=lambda: np.zeros(4), init=False)
+    _target: _Target | None = field(default=None, init=False)
 
     def initialize(self, frame: Frame, box: npt.ArrayLike) -> None:
         """Shows the target: a frame and its box there, x, y, w, h in pixels of the visible image.
@@ -178,9 +203,7 @@ class Tracker(_Loop):
         Raises:
             ValueError: if the box is not a box in this frame.
         """
-        box = check_box(box, frame.size)
-        self._template = self._show(frame, box)
-        self._box, self._size = box, frame.size
+        self._target = self._show(frame, box)
 
     def update(self, frame: Frame) -> Estimate:
         """Finds the target in the next frame.
@@ -189,31 +212,21 @@ class Tracker(_Loop):
             RuntimeError: before :meth:`initialize`.
             ValueError: if the frame has another size than the first.
         """
-        if self._size is None:
+        if self._target is None:
             raise RuntimeError("show the target first: tracker.initialize(frame, box)")
-        if frame.size != self._size:
-            raise ValueError(f"the track began with frames of {self._size} pixels, not {frame.size}")
-        (estimate,) = self._find(self._template, [frame], [self._box])
-        self._box = estimate.box.copy()
+        if frame.size != self._target.size:
+            raise ValueError(f"the track began with frames of {self._target.size} pixels, not {frame.size}")
+        (estimate,) = self._find(self._target.template, [frame], [self._target])
         return estimate
 
     def run(self, frames: Iterable[Frame], box: npt.ArrayLike) -> Iterator[Estimate]:
         """Follows a target through frames, such as a sequence; one estimate each, the first is the given box."""
         for index, frame in enumerate(frames):
             if index == 0:
-                self.initialize(frame, box)
-                yield Estimate(self._box.copy(), 1.0)
+                self._target = self._show(frame, box)
+                yield Estimate(self._target.box.copy(), 1.0)
             else:
                 yield self.update(frame)
-
-
-@dataclass(eq=False)
-class _Target:
-    """One of many: its last box, the size of its frames, and what to look for."""
-
-    box: Box
-    size: tuple[int, int]
-    template: Any
 
 
 @dataclass(eq=False, repr=False)
@@ -263,8 +276,7 @@ class MultiTracker(_Loop):
             raise ValueError(f"a target {name!r} is being followed: give another name, or remove it first")
         if name is None:
             name = next(number for number in self._numbers if number not in self._targets)
-        box = check_box(box, frame.size)
-        self._targets[name] = _Target(box, frame.size, self._show(frame, box))
+        self._targets[name] = self._show(frame, box)
         return name
 
     def remove(self, name: TargetId) -> None:
@@ -302,10 +314,7 @@ class MultiTracker(_Loop):
             return {}
         if targets != self._joined[0]:
             self._joined = targets, self.session.join([target.template for target in targets])
-        estimates = self._find(self._joined[1], list(frames.values()), [target.box for target in targets])
-        for target, estimate in zip(targets, estimates, strict=True):
-            target.box = estimate.box.copy()
-        return dict(zip(frames, estimates, strict=True))
+        return dict(zip(frames, self._find(self._joined[1], list(frames.values()), targets), strict=True))
 
     def run(
         self, frames: Iterable[Frame], boxes: Mapping[TargetId, npt.ArrayLike]
@@ -345,7 +354,8 @@ def record(
 
     Returns:
         Boxes, scores and the milliseconds of each frame, reading it included. Its ``info`` gains ``stages``, the median
-        milliseconds of reading a frame (``decode``) and of the :class:`Stages` of an update.
+        milliseconds of reading a frame (``decode``) and of the :class:`Stages` of an update; and ``frozen``, where a
+        camera was: its name, and the first and last frame of each stretch.
     """
     estimates, milliseconds, stages = _watched(tracker, lambda frames: tracker.run(frames, box), sequence, advance)
     return _track(tracker, box, estimates, milliseconds, {**info, "stages": stages})
@@ -399,11 +409,13 @@ def _track(
     tracker: _Loop, box: npt.ArrayLike, estimates: list[Estimate], milliseconds: list[float], info: Mapping[str, Any]
 ) -> Track:
     settings = {"backend": tracker.session.name, "box": np.asarray(box, np.float64).tolist()}
+    frozen = {camera: stretches([camera in estimate.frozen for estimate in estimates]) for camera in CAMERAS}
+    frozen = {camera: spans for camera, spans in frozen.items() if spans}
     return Track(
         np.array([estimate.box for estimate in estimates]),
         np.array([estimate.score for estimate in estimates]),
         np.array(milliseconds),
-        {"settings": settings, "versions": {"duotrack": __version__}, **info},
+        {"settings": settings, "versions": {"duotrack": __version__}, **info} | ({"frozen": frozen} if frozen else {}),
     )
 
 

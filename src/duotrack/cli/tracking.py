@@ -96,6 +96,10 @@ def track(options: argparse.Namespace) -> int:
             visualize.write_video(path, watched("drawing", sequence), result.boxes, result.scores, fps=fps)
     paths["track"] = [result.save(options.output, name) for name, result in zip(names, tracks, strict=True)]
 
+    frozen = tracks[0].info.get("frozen", {})
+    for camera, spans in frozen.items():
+        where = ", ".join(f"{first} to {last}" for first, last in spans)
+        print(f"duotrack: {camera} repeats its image while the other goes on, frames {where}: frozen?", file=sys.stderr)
     milliseconds, stages = tracks[0].milliseconds, tracks[0].info["stages"]
     speed = 1000 * len(milliseconds) / milliseconds.sum()
     if options.json:
@@ -105,6 +109,7 @@ def track(options: argparse.Namespace) -> int:
             "median_milliseconds": median(milliseconds.tolist()),
             "frames_per_second": float(speed),
             "stages": stages,
+            "frozen": frozen,
         }
         print(as_json((written if several else {kind: path for kind, (path,) in written.items()}) | figures))
     else:

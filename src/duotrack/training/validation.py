@@ -6,6 +6,7 @@ jittered pairs has been seen to lose every target. So clips can be named that ar
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,7 @@ def score_tracking(
     indication, by no benchmark's rules.
     """
     network.eval()
-    crops = config.crops
-    tracker = Tracker(
-        _LiveSession(network),
-        search_factor=crops.search_factor,
-        template_factor=crops.template_factor,
-        padding=crops.padding,
-        window=crops.window,
-    )
+    tracker = Tracker(_LiveSession(network), **asdict(config.crops))
     targets = [(clip, track) for clip in clips for track in clip.tracks if len(track.frames) > 1]
     success = [_success(tracker, clip, track, config.validation_frames) for clip, track in watched("tracking", targets)]
     return {"tracking.auc": float(np.mean(success))}

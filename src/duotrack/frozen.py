@@ -1,0 +1,49 @@
+"""A camera that repeats its image while the other one goes on.
+
+A thermal camera that recalibrates or a driver that hangs shows its last image for a while. No single frame tells, and
+a tracker finds the target where it was. It follows the other camera all the same, so nothing is taken away from it;
+who uses the tracker should know.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+
+from duotrack.sequence import Frame
+
+Camera = Literal["visible", "infrared"]
+CAMERAS: tuple[Camera, Camera] = ("visible", "infrared")
+
+REPEATS = 10
+"""Equal images in a row that make a camera frozen. Slow ones repeat a few: one of 9 Hz among frames of 60 Hz seven."""
+
+STRIDE = 4
+"""Every fourth pixel across and down is compared: sensors are noisy, and noise does not stand still elsewhere alone."""
+
+
+class Freeze:
+    """Which cameras are frozen, frame by frame."""
+
+    def __init__(self) -> None:
+        self._last = [np.empty(0, np.uint8)] * 2
+        self._repeats = [0, 0]
+
+    def look(self, frame: Frame) -> tuple[Camera, ...]:
+        """The cameras that have repeated their image for :data:`REPEATS` frames, this one included.
+
+        Where both stand still the video does, and no camera is to blame: such a frame counts for neither.
+        """
+        images = [np.array(image[::STRIDE, ::STRIDE]) for image in (frame.visible, frame.infrared)]
+        same = [np.array_equal(*pair) for pair in zip(images, self._last, strict=True)]
+        if not all(same):
+            self._repeats = [count + 1 if repeated else 0 for count, repeated in zip(self._repeats, same, strict=True)]
+        self._last = images
+        return tuple(name for name, count in zip(CAMERAS, self._repeats, strict=True) if count >= REPEATS)
+
+
+def stretches(holds: Sequence[bool]) -> list[list[int]]:
+    """First and last index of each stretch in which something holds."""
+    groups = [list(group) for _, group in groupby(range(len(holds)), key=lambda index: holds[index])]
+    return [[group[0], group[-1]] for group in groups if holds[group[0]]]

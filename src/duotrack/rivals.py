@@ -1,0 +1,214 @@
+"""Which peak of a score map is the target, where other things look like it.
+
+To a thermal camera two people who cross are two warm blobs: appearance does not tell them apart, the way they were
+going does. So whatever else stands out in the score map is followed too, as a rival:
+
+    peaks --each to the target, to a rival or to nobody, by score and by the distance from where one was going-->
+    the target's peak
+
+A rival that is left without a peak beside the target is thought to hide there: both are one peak now. It tells where
+they are together, their velocities how they lie to each other until they part. So a moving camera does no harm.
+
+Following distractors to know what not to track is the idea of Mayer et al., "Learning Target Candidate Association to
+Keep Track of What Not to Track", ICCV 2021; here motion alone does it, without a network. Not in the paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from duotrack.boxes import iou, xywh_to_xyxy
+from duotrack.crops import Box
+
+Floats = npt.NDArray[np.float32]
+Point = npt.NDArray[np.float64]
+
+# Lengths are in sides of the target, sqrt(w h). Chosen on rendered scenes that are in no test set.
+FLOOR, SHARE = 0.15, 0.35  # a peak has at least this score, and this share of the highest
+MOST = 4  # peaks, and rivals, that are looked at
+KNOWN = 3  # frames that a rival must have been seen for before it has a say
+SPREAD = 0.3  # standard deviation of where one is around where it was going
+MISSED = 0.05  # what a rival without a peak counts, as a score ...
+UNSEEN = 0.005  # ... and the target: where two become one peak, it is the target's
+BESIDE = 0.9  # a rival that vanished within this distance of the target hides there ...
+HIDDEN = 25  # ... for this many frames; elsewhere it is forgotten after FORGOTTEN
+FORGOTTEN = 5
+PATIENCE = 5  # frames for which the target may be missed while rivals are seen
+SAME = 0.6  # overlap of boxes from which two peaks are one thing
+INERTIA = 0.85  # of the velocity, frame by frame
+
+
+@dataclass(frozen=True, eq=False)
+class Peak:
+    """A place where the target may be: its box in the image, the raw score there, and the windowed one."""
+
+    box: Box
+    score: float
+    windowed: float
+
+
+@dataclass(eq=False)
+class Mover:
+    """Something that is followed: its centre and its velocity a frame, in pixels; seen and missed in frames."""
+
+    center: Point
+    velocity: Point = field(default_factory=lambda: np.zeros(2))
+    seen: int = 1
+    missed: int = 0
+
+    @property
+    def expected(self) -> Point:
+        """Where it should be in the next frame."""
+        return self.center + self.velocity
+
+    def move(self, center: Point) -> None:
+        """It was seen there."""
+        self.velocity = INERTIA * self.velocity + (1 - INERTIA) * (center - self.center)
+        self.center, self.seen, self.missed = center, self.seen + 1, 0
+
+    def coast(self) -> None:
+        """It was not seen, and is thought to go on as it went."""
+        self.center, self.missed = self.expected, self.missed + 1
+
+
+class Rivals:
+    """The target of a track and what looks like it, from frame to frame.
+
+    Args:
+        box: of the target in the first frame, x, y, w, h in pixels.
+    """
+
+    def __init__(self, box: Box) -> None:
+        self.target = Mover(_center(box))
+        self.rivals: list[Mover] = []
+
+    def settle(self, peaks: Sequence[Peak], last: Box) -> tuple[Box, float]:
+        """Finds the target among the peaks of the next frame.
+
+        Args:
+            peaks: one or more.
+            last: the target's last box.
+
+        Returns:
+            The target's box, x, y, w, h in pixels, and the raw score of its peak. Where every peak is more likely a
+            rival's, the box goes on as it went, for :data:`PATIENCE` frames at most, and the score is 0.
+        """
+        side = float(np.sqrt(last[2] * last[3]))
+        peaks = _distinct(peaks)
+        known = [rival for rival in self.rivals if rival.seen >= KNOWN]
+        chosen, *taken = self._assign(peaks, known, side)
+        center = self.target.expected if chosen is None else _center(chosen.box)
+        hidden = self._follow(known, taken, [_center(p.box) for p in peaks if p not in (chosen, *taken)], center, side)
+        if chosen is None:
+            self.target.coast()
+            return _box(center, last[2:]), 0.0
+        if not hidden:
+            self.target.move(center)
+            return chosen.box, chosen.score
+        self.target.coast()
+        self.target.missed = 0  # it was seen, though not alone
+        together = [self.target, *hidden]
+        drift = center - np.mean([mover.center for mover in together], 0)
+        for mover in together:
+            mover.center = mover.center + drift
+        return _box(center, last[2:]), chosen.score
+
+    def _assign(self, peaks: list[Peak], known: list[Mover], side: float) -> list[Peak | None]:
+        """The peaks of the target and of each known rival, the likeliest together; None where one is not seen."""
+        movers = [self.target, *known]
+        expected = np.array([mover.expected for mover in movers])
+        distance = np.linalg.norm(np.array([_center(peak.box) for peak in peaks]) - expected[:, None], axis=2) / side
+        likely = np.log([[max(peak.score, 1e-6) for peak in peaks]] * len(movers))
+        likely[0] = np.log([max(peak.windowed, 1e-6) for peak in peaks])
+        nobody = np.full((len(movers), 1), np.log(MISSED))
+        nobody[0] = np.log(UNSEEN) if known and self.target.missed < PATIENCE else -np.inf
+        if known:  # without them the window says all that is to be said about places
+            likely -= 0.5 * (distance / SPREAD) ** 2
+        table, plans = np.concatenate([likely, nobody], 1), _plans(len(movers), len(peaks))
+        best = plans[int(table[np.arange(len(movers)), plans].sum(1).argmax())]
+        return [peaks[peak] if peak < len(peaks) else None for peak in best]
+
+    def _follow(
+        self, known: list[Mover], taken: list[Peak | None], free: list[Point], target: Point, side: float
+    ) -> list[Mover]:
+        """Moves the rivals, forgets some and finds new ones; returns those that hide behind or before the target.
+
+        Args:
+            known: rivals that had a say.
+            taken: their peaks.
+            free: centres of the peaks that are nobody's.
+            target: where the target is now.
+            side: of the target.
+        """
+        hidden, kept = [], []
+        for rival, peak in zip(known, taken, strict=True):
+            if peak is not None:
+                rival.move(_center(peak.box))
+            else:
+                rival.coast()
+            beside = np.abs(rival.center - target).max() < BESIDE * side
+            if beside and 0 < rival.missed <= HIDDEN:
+                hidden.append(rival)
+            if rival in hidden or rival.missed <= FORGOTTEN:
+                kept.append(rival)
+        for rival in self.rivals:
+            near = [n for n, point in enumerate(free) if np.linalg.norm(point - rival.expected) < 2 * SPREAD * side]
+            if rival.seen < KNOWN and near:
+                rival.move(free.pop(near[0]))
+                kept.append(rival)
+        kept += [Mover(point) for point in free if np.abs(point - target).max() > side / 2]
+        self.rivals = kept[:MOST]
+        return hidden
+
+
+def peak_cells(score: Floats, windowed: Floats, most: int) -> list[tuple[int, int]]:
+    """Row and column of peaks of a score map, the highest of the windowed map first; that one always.
+
+    The others are as high as any of their eight neighbours, and not much lower than the first (:data:`FLOOR`,
+    :data:`SHARE`).
+
+    Args:
+        score: (F, F).
+        windowed: (F, F), the score map multiplied with the window.
+        most: how many at most.
+    """
+    first = divmod(int(windowed.argmax()), len(score))
+    if most == 1:
+        return [first]
+    stands_out = score >= np.maximum(cv2.dilate(score, np.ones((3, 3), np.uint8)), max(FLOOR, SHARE * score[first]))
+    stands_out[first] = False
+    others = sorted(np.argwhere(stands_out).tolist(), key=lambda cell: -float(windowed[tuple(cell)]))
+    return [first, *((row, col) for row, col in others[: most - 1])]
+
+
+@cache
+def _plans(movers: int, peaks: int) -> npt.NDArray[np.int64]:
+    """Every way to give each of some movers a peak of its own or none, (P, movers).
+
+    Peaks are counted from 0; ``peaks`` stands for none.
+    """
+    plans = product(range(peaks + 1), repeat=movers)
+    return np.array([plan for plan in plans if len(used := [p for p in plan if p < peaks]) == len(set(used))])
+
+
+def _distinct(peaks: Sequence[Peak]) -> list[Peak]:
+    """The peaks without those whose box is much the same as that of one before."""
+    kept: list[Peak] = []
+    for peak in peaks:
+        corners = [xywh_to_xyxy(np.stack([peak.box, other.box])) for other in kept]
+        if all(iou(*pair) < SAME for pair in corners):
+            kept.append(peak)
+    return kept
+
+
+def _center(box: Box) -> Point:
+    return np.asarray(box[:2] + box[2:] / 2)
+
+
+def _box(center: Point, size: Point) -> Box:
+    return np.concatenate([center - size / 2, size])
