@@ -1,6 +1,5 @@
 """A trial of a recipe before it runs for days: is everything there, does a step work, what will it cost?"""
 
-import resource
 import sys
 import time
 from contextlib import closing
@@ -80,8 +79,12 @@ def dry_run(config: TrainingConfig) -> dict[str, object]:
 
 def _memory(device: torch.device) -> dict[str, int]:
     """The largest amounts of memory that this process has used so far, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    used = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    used = {}
+    if sys.platform != "win32":  # which has no such figure
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        used["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if device.type == "cuda":
         used["gpu"] = torch.cuda.max_memory_allocated(device)
     return used
