@@ -33,12 +33,10 @@ FLOOR, SHARE = 0.15, 0.35  # a peak has at least this score, and this share of t
 MOST = 4  # peaks, and rivals, that are looked at
 KNOWN = 3  # frames that a rival must have been seen for before it has a say
 SPREAD = 0.3  # standard deviation of where one is around where it was going
-MISSED = 0.05  # what a rival without a peak counts, as a score ...
-UNSEEN = 0.005  # ... and the target: where two become one peak, it is the target's
+MISSED = 0.05  # what a rival without a peak counts, as a score
 BESIDE = 0.9  # a rival that vanished within this distance of the target hides there ...
 HIDDEN = 25  # ... for this many frames; elsewhere it is forgotten after FORGOTTEN
 FORGOTTEN = 5
-PATIENCE = 5  # frames for which the target may be missed while rivals are seen
 SAME = 0.6  # overlap of boxes from which two peaks are one thing
 INERTIA = 0.85  # of the velocity, frame by frame
 
@@ -95,43 +93,38 @@ class Rivals:
             last: the target's last box.
 
         Returns:
-            The target's box, x, y, w, h in pixels, and the raw score of its peak. Where every peak is more likely a
-            rival's, the box goes on as it went, for :data:`PATIENCE` frames at most, and the score is 0.
+            The target's box, x, y, w, h in pixels, and the raw score of its peak.
         """
         side = float(np.sqrt(last[2] * last[3]))
         peaks = _distinct(peaks)
         known = [rival for rival in self.rivals if rival.seen >= KNOWN]
-        chosen, *taken = self._assign(peaks, known, side)
-        center = self.target.expected if chosen is None else _center(chosen.box)
+        chosen, taken = self._assign(peaks, known, side)
+        center = _center(chosen.box)
         hidden = self._follow(known, taken, [_center(p.box) for p in peaks if p not in (chosen, *taken)], center, side)
-        if chosen is None:
-            self.target.coast()
-            return _box(center, last[2:]), 0.0
         if not hidden:
             self.target.move(center)
             return chosen.box, chosen.score
         self.target.coast()
-        self.target.missed = 0  # it was seen, though not alone
         together = [self.target, *hidden]
         drift = center - np.mean([mover.center for mover in together], 0)
         for mover in together:
             mover.center = mover.center + drift
-        return _box(center, last[2:]), chosen.score
+        return np.concatenate([center - last[2:] / 2, last[2:]]), chosen.score
 
-    def _assign(self, peaks: list[Peak], known: list[Mover], side: float) -> list[Peak | None]:
-        """The peaks of the target and of each known rival, the likeliest together; None where one is not seen."""
+    def _assign(self, peaks: list[Peak], known: list[Mover], side: float) -> tuple[Peak, list[Peak | None]]:
+        """The peaks of the target and of each known rival, the likeliest together; None for a rival without one."""
         movers = [self.target, *known]
         expected = np.array([mover.expected for mover in movers])
         distance = np.linalg.norm(np.array([_center(peak.box) for peak in peaks]) - expected[:, None], axis=2) / side
         likely = np.log([[max(peak.score, 1e-6) for peak in peaks]] * len(movers))
         likely[0] = np.log([max(peak.windowed, 1e-6) for peak in peaks])
         nobody = np.full((len(movers), 1), np.log(MISSED))
-        nobody[0] = np.log(UNSEEN) if known and self.target.missed < PATIENCE else -np.inf
+        nobody[0] = -np.inf
         if known:  # without them the window says all that is to be said about places
             likely -= 0.5 * (distance / SPREAD) ** 2
         table, plans = np.concatenate([likely, nobody], 1), _plans(len(movers), len(peaks))
         best = plans[int(table[np.arange(len(movers)), plans].sum(1).argmax())]
-        return [peaks[peak] if peak < len(peaks) else None for peak in best]
+        return peaks[best[0]], [peaks[peak] if peak < len(peaks) else None for peak in best[1:]]
 
     def _follow(
         self, known: list[Mover], taken: list[Peak | None], free: list[Point], target: Point, side: float
@@ -208,7 +201,3 @@ def _distinct(peaks: Sequence[Peak]) -> list[Peak]:
 
 def _center(box: Box) -> Point:
     return np.asarray(box[:2] + box[2:] / 2)
-
-
-def _box(center: Point, size: Point) -> Box:
-    return np.concatenate([center - size / 2, size])

@@ -43,10 +43,9 @@ T = TypeVar("T")
 class Estimate:
     """Where the target is in a frame.
 
-    ``box``: x, y, w, h in pixels of the visible image, float64 (4,). ``score`` in 0..1: the score map's raw value where
-    the box was read; 1 for the first frame's given box, 0 where nothing but look-alikes was seen and the box goes on as
-    it went (:mod:`duotrack.rivals`). ``frozen``: the cameras, ``visible`` or ``infrared``, that have repeated their
-    image for a while although the other one goes on (:mod:`duotrack.frozen`).
+    ``box``: x, y, w, h in pixels of the visible image, float64 (4,). ``score`` in 0..1: the score map's raw value
+    where the box was read, 1 for the first frame's given box. ``frozen``: the cameras, ``visible`` or ``infrared``,
+    that have repeated their image for a while although the other one goes on (:mod:`duotrack.frozen`).
     """
 
     box: Box
