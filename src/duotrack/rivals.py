@@ -6,8 +6,8 @@ going does. So whatever else stands out in the score map is followed too, as a r
     peaks --each to the target, to a rival or to nobody, by score and by the distance from where one was going-->
     the target's peak
 
-A rival that is left without a peak beside the target is thought to hide there: both are one peak now. It tells where
-they are together, their velocities how they lie to each other until they part. So a moving camera does no harm.
+A rival that is left without a peak beside the target is thought to hide there: both are one peak now. It tells how they
+move together, their velocities how they pass each other until they part. So a moving camera does no harm.
 
 Following distractors to know what not to track is the idea of Mayer et al., "Learning Target Candidate Association to
 Keep Track of What Not to Track", ICCV 2021; here motion alone does it, without a network. Not in the paper.
@@ -34,7 +34,7 @@ MOST = 4  # peaks, and rivals, that are looked at
 KNOWN = 3  # frames that a rival must have been seen for before it has a say
 SPREAD = 0.3  # standard deviation of where one is around where it was going
 MISSED = 0.05  # what a rival without a peak counts, as a score
-BESIDE = 0.9  # a rival that vanished within this distance of the target hides there ...
+BESIDE = 0.6  # a rival that vanished within this distance of the target hides there ...
 HIDDEN = 25  # ... for this many frames; elsewhere it is forgotten after FORGOTTEN
 FORGOTTEN = 5
 SAME = 0.6  # overlap of boxes from which two peaks are one thing
@@ -84,6 +84,7 @@ class Rivals:
     def __init__(self, box: Box) -> None:
         self.target = Mover(_center(box))
         self.rivals: list[Mover] = []
+        self._peak = self.target.center  # that was the target's in the last frame
 
     def settle(self, peaks: Sequence[Peak], last: Box) -> tuple[Box, float]:
         """Finds the target among the peaks of the next frame.
@@ -101,12 +102,13 @@ class Rivals:
         chosen, taken = self._assign(peaks, known, side)
         center = _center(chosen.box)
         hidden = self._follow(known, taken, [_center(p.box) for p in peaks if p not in (chosen, *taken)], center, side)
+        moved, self._peak = center - self._peak, center
         if not hidden:
             self.target.move(center)
             return chosen.box, chosen.score
         self.target.coast()
         together = [self.target, *hidden]
-        drift = center - np.mean([mover.center for mover in together], 0)
+        drift = moved - np.mean([mover.velocity for mover in together], 0)
         for mover in together:
             mover.center = mover.center + drift
         return np.concatenate([center - last[2:] / 2, last[2:]]), chosen.score
