@@ -12,6 +12,7 @@ from duotrack.crops import CropSettings
 from duotrack.data.augment import Pair, Processing
 from duotrack.data.clips import Clip, Track
 from duotrack.data.folders import BrokenDatasetError, BrokenImageError
+from duotrack.data.objects import Objects
 from duotrack.data.sources import MISALIGNED, ClipSource, DatasetSource, Mixture, Sampling, causal_pair
 
 PROCESSING = Processing(CropSettings(padding="mean"), template_size=32, search_size=64)
@@ -59,6 +60,15 @@ def test_short_tracks_and_clips_are_left_out() -> None:
     ClipSource([clip(frames=20)], PROCESSING)
     with pytest.raises(ValueError, match="look-alikes need"):
         ClipSource([clip()], PROCESSING, Sampling(lookalikes=0.5))
+
+
+def test_look_alikes_of_a_kind_that_is_not_there_are_refused_before_any_is_drawn() -> None:
+    objects = Objects({}, [np.zeros((8, 8, 3), np.uint8)], {"figure": 1.0})
+    ClipSource([clip()], PROCESSING, Sampling(lookalikes=0.5), objects, ("figure",))
+    with pytest.raises(
+        ValueError, match=r"lookalikes: no such kinds of object: \['warm person'\]; there are \['figure'"
+    ):
+        ClipSource([clip()], PROCESSING, Sampling(lookalikes=0.5), objects, ("figure", "warm person"))
 
 
 def test_absent_targets_are_absent() -> None:

@@ -203,6 +203,12 @@ class Objects:
         collections: kind -> identity -> views.
         textures: uint8 (h, w, 3) images from which cloth and skin of drawn things are taken.
         weights: how often each kind is drawn, of the collections and of :data:`DRAWN_KINDS`; unnamed kinds never.
+
+    Attributes:
+        known: the kinds that can be drawn.
+
+    Raises:
+        ValueError: if a kind is not there, or no texture.
     """
 
     def __init__(
@@ -211,10 +217,9 @@ class Objects:
         textures: Sequence[Image],
         weights: dict[str, float],
     ) -> None:
-        unknown = set(weights) - set(collections) - set(DRAWN_KINDS)
-        if unknown:
-            known = sorted({*collections, *DRAWN_KINDS})
-            raise ValueError(f"no such kinds of object: {sorted(unknown)}; there are {known}")
+        self.known = {*DRAWN_KINDS, *(kind for kind, members in collections.items() if members)}
+        if unknown := set(weights) - {*self.known, *collections}:
+            raise ValueError(f"no such kinds of object: {sorted(unknown)}; there are {sorted(self.known)}")
         if not textures:
             raise ValueError("at least one texture is needed to draw objects")
         self.collections = {kind: [*members.values()] for kind, members in collections.items() if members}

@@ -92,6 +92,10 @@ class ClipSource:
             )
         if rule.lookalikes and (objects is None or not kinds):
             raise ValueError("look-alikes need objects and the kinds to draw")
+        if rule.lookalikes and objects is not None and (unknown := set(kinds) - objects.known):
+            raise ValueError(
+                f"lookalikes: no such kinds of object: {sorted(unknown)}; there are {sorted(objects.known)}"
+            )
         self.objects, self.kinds = objects, kinds
 
     def __call__(self, rng: Generator) -> Pair | None:
