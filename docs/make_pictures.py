@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 def main() -> None:
     """Tracks up to the frame of the picture and draws it."""
     parser = argparse.ArgumentParser(description="Makes the pictures of the README.")
-    parser.add_argument("--frame", type=int, default=140, help="of the clip")
+    parser.add_argument("--frame", type=int, default=110, help="of the clip")
     frame = parser.parse_args().frame
     with Sequence.open(demo.CLIP / "visible.mp4", demo.CLIP / "infrared.mp4") as clip:
         truth = demo.ground_truth(demo.TARGET, len(clip))
