@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duotrack.frozen import REPEATS, Freeze, stretches
+from duotrack.frozen import REPEATS, Freeze
+from duotrack.results import stretches
 from duotrack.sequence import Frame
 
 

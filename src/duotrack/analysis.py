@@ -30,8 +30,8 @@ from torch import Tensor
 
 from duotrack import pretrained
 from duotrack.crops import CropSettings, Image, crop
-from duotrack.data.clips import Clip, open_clip
-from duotrack.data.folders import ImageClip, open_dataset
+from duotrack.data.clips import Clip
+from duotrack.data.folders import ImageClip, open_recordings
 from duotrack.data.sources import causal_pair
 from duotrack.evaluation.figures import PAGE, STYLE
 from duotrack.losses import instance_norm, style_distance
@@ -150,12 +150,7 @@ def open_clips(folders: Sequence[Path], cache: Path, layout: str | None = None) 
         OSError: if something is missing.
         ValueError: if a clip cannot be used or lacks a modality; names it.
     """
-    clips: list[Clip | ImageClip] = []
-    for folder in folders:
-        if layout is None:
-            clips.append(open_clip(folder, cache, partly_occluded=True))
-        else:
-            clips += open_dataset(folder, layout, cache)[0]
+    clips = open_recordings(folders, layout, cache)
     for clip in clips:
         if clip.visible is None or clip.infrared is None:
             raise ValueError(f"{clip.name}: one modality is missing; the gap is measured between two")

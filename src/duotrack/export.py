@@ -161,7 +161,7 @@ def _program(
 
 def _require_onnx() -> None:
     try:
-        import onnx  # noqa: F401
+        import onnx  # noqa: F401  (only to see whether it is there)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('export needs the package onnx: pip install "duotrack[torch]"') from error
 

@@ -5,8 +5,6 @@ a tracker finds the target where it was. It follows the other camera all the sam
 who uses the tracker should know.
 """
 
-from collections.abc import Sequence
-from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -41,9 +39,3 @@ class Freeze:
             self._repeats = [count + 1 if repeated else 0 for count, repeated in zip(self._repeats, same, strict=True)]
         self._last = images
         return tuple(name for name, count in zip(CAMERAS, self._repeats, strict=True) if count >= REPEATS)
-
-
-def stretches(holds: Sequence[bool]) -> list[list[int]]:
-    """First and last index of each stretch in which something holds."""
-    groups = [list(group) for _, group in groupby(range(len(holds)), key=lambda index: holds[index])]
-    return [[group[0], group[-1]] for group in groups if holds[group[0]]]

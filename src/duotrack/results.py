@@ -11,8 +11,9 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -155,3 +156,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def stretches(holds: Sequence[bool]) -> list[list[int]]:
+    """First and last index of each stretch in which something holds."""
+    groups = [list(group) for _, group in groupby(range(len(holds)), key=lambda index: holds[index])]
+    return [[group[0], group[-1]] for group in groups if holds[group[0]]]

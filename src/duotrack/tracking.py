@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from duotrack import __version__, pretrained
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
-from duotrack.frozen import CAMERAS, Camera, Freeze, stretches
+from duotrack.frozen import CAMERAS, Camera, Freeze
 from duotrack.pipeline import ahead
 from duotrack.processor import wait_asleep
-from duotrack.results import Track
+from duotrack.results import Track, stretches
 from duotrack.rivals import MOST, Peak, Rivals, peak_cells
 from duotrack.sequence import Frame, check_box
 from duotrack.sessions.base import Floats, Maps, Pixels, Precision, Session

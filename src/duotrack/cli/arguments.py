@@ -106,7 +106,7 @@ class NamedPaths(argparse.Action):
     ) -> None:
         """Adds what one use of the option names."""
         paths = dict(getattr(namespace, self.dest) or {})
-        for name, path in values:  # type: ignore[attr-defined]
+        for name, path in values:  # type: ignore[attr-defined]  # argparse says object for what `type` made
             if name in paths:
                 raise argparse.ArgumentError(
                     self, f"{paths[name]} and {path} are both named {name!r}: name them apart, as in OTHER={path}"

@@ -41,7 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack.crops import Image
-from duotrack.data.clips import Track
+from duotrack.data.clips import Clip, Track, open_clip
 from duotrack.data.datasets import LAYOUTS, BoxFormat, find_folders, numbering_gaps, read_annotation
 from duotrack.images import list_images
 from duotrack.progress import bar
@@ -175,6 +175,22 @@ def _read(images: Images, index: int) -> Image:
     except SequenceError as error:
         raise BrokenImageError(str(error), file) from error
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def open_recordings(folders: Iterable[Path], layout: str | None, cache: Path) -> list[Clip | ImageClip]:
+    """Clips with their targets, or where a layout is named, data sets or sequences in it.
+
+    Raises:
+        OSError: if something is missing.
+        ValueError: if a folder cannot be used.
+    """
+    clips: list[Clip | ImageClip] = []
+    for folder in folders:
+        if layout is None:
+            clips.append(open_clip(folder, cache, partly_occluded=True))
+        else:
+            clips += open_dataset(folder, layout, cache)[0]
+    return clips
 
 
 def open_dataset(

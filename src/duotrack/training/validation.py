@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from duotrack import boxes
-from duotrack.data.clips import Clip, Track, open_clip
-from duotrack.data.folders import BrokenImageError, ImageClip, open_dataset
+from duotrack.data.clips import Clip, Track
+from duotrack.data.folders import BrokenImageError, ImageClip, open_recordings
 from duotrack.model.network import StudentNetwork
 from duotrack.progress import watched
 from duotrack.sequence import Frame
@@ -59,11 +59,7 @@ def open_clips(config: TrainingConfig) -> list[Clip | ImageClip]:
         folders = sorted(root.glob(pattern))
         if not folders:
             raise FileNotFoundError(f"{root / pattern}: nothing there; check data.root and validation_clips")
-        for folder in folders:
-            if layout is None:
-                clips.append(open_clip(folder, cache, partly_occluded=True))
-            else:
-                clips += open_dataset(folder, layout, cache)[0]
+        clips += open_recordings(folders, layout, cache)
     for clip in clips:
         if not any(len(track.frames) > 1 for track in clip.tracks):
             raise ValueError(f"{clip.name}: no target to track; take the clip out of validation_clips")

@@ -165,10 +165,10 @@ def describe(scene: Scene, boxes: Float64, seen: Float64) -> dict[str, Any]:
         "ARC": _leaves(aspect / aspect[0], 2),
     }
     when = {
-        "smoke": _intervals(scene.smoke > 0.5),
-        "thermal crossover": _intervals(scene.crossover > 0.5),
-        "partly hidden": _intervals(seen < WHOLE),
-        "hidden": _intervals(seen < HIDDEN),
+        "smoke": results.stretches((scene.smoke > 0.5).tolist()),
+        "thermal crossover": results.stretches((scene.crossover > 0.5).tolist()),
+        "partly hidden": results.stretches((seen < WHOLE).tolist()),
+        "hidden": results.stretches((seen < HIDDEN).tolist()),
     }
     return {
         "kind": scene.kind,
@@ -181,12 +181,6 @@ def describe(scene: Scene, boxes: Float64, seen: Float64) -> dict[str, Any]:
 
 def _leaves(ratio: Float64, bound: float) -> bool:
     return bool(ratio.max() > bound or ratio.min() < 1 / bound)
-
-
-def _intervals(holds: npt.NDArray[np.bool_]) -> list[list[int]]:
-    """First and last frame of each stretch in which something holds."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], holds.astype(np.int8), [0]])))
-    return [[int(a), int(b) - 1] for a, b in edges.reshape(-1, 2)]
 
 
 def _write_image(file: Path, image: UInt8) -> None:
