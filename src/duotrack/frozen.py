@@ -1,8 +1,8 @@
 """A camera that repeats its image while the other one goes on.
 
 A thermal camera that recalibrates or a driver that hangs shows its last image for a while. No single frame tells, and
-a tracker finds the target where it was. It follows the other camera all the same, so nothing is taken away from it;
-who uses the tracker should know.
+the network may find the target where that image still has it. Who uses the tracker should know, so it is said; what
+the network is shown stays the same.
 """
 
 from typing import Literal
