@@ -232,6 +232,30 @@ def test_track_two_videos_and_draw_them(videos: tuple[Path, Path], tmp_path: Pat
         assert sum(1 for _ in container.decode(video=0)) == FRAMES
 
 
+def test_track_says_that_the_target_was_lost(tmp_path: Path) -> None:
+    pair = [images.copy() for images in scene(20)]
+    for images in pair:
+        images[8:] = 0  # both cameras go out
+    folders = write_folder(tmp_path / "v", pair[0]), write_folder(tmp_path / "i", pair[1])
+    result = run("track", *folders, "--box", BOX, "--output", tmp_path, "--name", "walk", "--video", "--json")
+    assert result.returncode == 0, result.stderr
+    ((first, last),) = json.loads(result.stdout)["lost"]
+    assert 8 <= first <= 14 and last == 19
+    assert f"walk was lost, frames {first} to 19" in result.stderr
+    assert Track.load(tmp_path / "walk.txt").lost.tolist() == [first <= frame for frame in range(20)]
+
+
+def test_track_says_that_a_camera_was_frozen(tmp_path: Path) -> None:
+    visible, infrared = scene(20)
+    infrared[:, :16, :16] += np.arange(0, 100, 5, dtype=np.uint8)[:, None, None, None]  # a camera that goes on ...
+    infrared[5:] = infrared[4]  # ... until here
+    folders = write_folder(tmp_path / "v", visible), write_folder(tmp_path / "i", infrared)
+    result = run("track", *folders, "--box", BOX, "--output", tmp_path, "--name", "walk", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["frozen"] == {"infrared": [[14, 19]]}
+    assert "infrared repeats its image while the other goes on, frames 14 to 19" in result.stderr
+
+
 def test_track_several_objects_at_once(folders: tuple[Path, Path], tmp_path: Path) -> None:
     other = "20,60,30,24"
     result = run("track", *folders, "--box", BOX, "--box", other, "--output", tmp_path / "both", cwd=tmp_path)

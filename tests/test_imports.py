@@ -12,7 +12,7 @@ import duotrack
 PACKAGE = Path(duotrack.__file__).parent
 
 FRAMES = {"boxes", "results", "images", "crops", "sequence"}
-TRACKING = FRAMES | {"pipeline", "pretrained", "sessions", "tracking", "rivals", "frozen"}
+TRACKING = FRAMES | {"pipeline", "pretrained", "sessions", "tracking", "rivals", "redetection", "frozen"}
 
 # Module or folder (the longest name counts): packages from outside, modules of duotrack. Within a row all is allowed.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -31,8 +31,12 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sessions.openvino": ({"numpy", "openvino"}, {"sessions", "crops", "pretrained", "processor"}),
     "sessions.torch": ({"numpy", "torch"}, {"sessions", "crops", "pretrained", "processor", "model"}),
     "rivals": ({"numpy", "cv2"}, {"boxes", "crops"}),
+    "redetection": ({"numpy"}, {"crops"}),
     "frozen": ({"numpy"}, {"sequence"}),
-    "tracking": ({"numpy"}, FRAMES | {"pipeline", "sessions", "pretrained", "processor", "rivals", "frozen"}),
+    "tracking": (
+        {"numpy"},
+        FRAMES | {"pipeline", "sessions", "pretrained", "processor", "rivals", "redetection", "frozen"},
+    ),
     "model": ({"numpy", "torch"}, {"boxes", "model"}),
     "model.config": (set(), set()),
     "model.complexity": (set(), {"model.config"}),

@@ -267,7 +267,8 @@ def test_the_targets_of_the_shipped_clip(backend: Backend, start: int, stop: int
 
 def settings_of(tracker: MultiTracker) -> dict[str, Any]:
     return {
-        name: getattr(tracker, name) for name in ("search_factor", "template_factor", "padding", "window", "rivals")
+        name: getattr(tracker, name)
+        for name in ("search_factor", "template_factor", "padding", "window", "rivals", "lost")
     }
 
 

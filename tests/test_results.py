@@ -1,5 +1,6 @@
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,22 @@ def test_a_track_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.scores, track().scores)
     np.testing.assert_array_equal(loaded.milliseconds, track().milliseconds)
     assert loaded.info == track().info
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_where_the_target_was_lost_comes_back(lost: list[bool]) -> None:
+    whole = track(len(lost))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Track(whole.boxes, whole.scores, whole.milliseconds, whole.info, np.array(lost)).save(folder, "walk")
+        assert Track.load(path).lost.tolist() == lost
+
+
+def test_a_track_without_losses_was_never_lost(tmp_path: Path) -> None:
+    path = track().save(tmp_path, "walk")
+    content = json.loads(path.with_suffix(".json").read_text())
+    assert content.pop("lost") == []
+    path.with_suffix(".json").write_text(json.dumps(content))  # as an older duotrack wrote it
+    assert Track.load(path).lost.tolist() == [False] * 3
 
 
 def test_the_json_file_is_strict_json(tmp_path: Path) -> None:
@@ -74,7 +91,14 @@ def test_lists_that_do_not_fit_are_refused(boxes: Any, scores: Any, milliseconds
         Track(boxes, scores, milliseconds)
 
 
+def test_losses_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"lost have shapes .*\(2,\)"):
+        Track(np.zeros((3, 4)), np.zeros(3), np.zeros(3), {}, np.zeros(2, bool))
+
+
 def test_info_cannot_hide_a_list() -> None:
+    with pytest.raises(ValueError, match="'lost'"):
+        Track(np.zeros((1, 4)), np.zeros(1), np.zeros(1), {"lost": []})
     with pytest.raises(ValueError, match="'scores'"):
         Track(np.zeros((1, 4)), np.zeros(1), np.zeros(1), {"scores": []})
 

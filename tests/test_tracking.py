@@ -569,7 +569,7 @@ def test_torch_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    crops = CropSettings(2.5, 5.0, "mean", 3.0, rivals=True)
+    crops = CropSettings(2.5, 5.0, "mean", 3.0, rivals=True, lost=0.4)
     info = pretrained.WeightsInfo(ModelConfig(), crops)
     (tmp_path / "config.json").write_text(pretrained.config_text(info))
     given: dict[str, Any] = {}
@@ -581,7 +581,14 @@ def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkey
 
     monkeypatch.setattr(Tracker, "__init__", spy)
     Tracker.from_pretrained(tmp_path)
-    assert given == {"template_factor": 2.5, "search_factor": 5.0, "padding": "mean", "window": 3.0, "rivals": True}
+    assert given == {
+        "template_factor": 2.5,
+        "search_factor": 5.0,
+        "padding": "mean",
+        "window": 3.0,
+        "rivals": True,
+        "lost": 0.4,
+    }
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ class CropSettings:
 
     ``window`` is the power to which the Hann window is raised before it is multiplied with the score map
     (1 in the published tracker; higher trusts the last position more). ``rivals``: whether the tracker follows what
-    looks like the target as well (:mod:`duotrack.rivals`; the published one does not).
+    looks like the target as well (:mod:`duotrack.rivals`; the published one does not). ``lost``: smoothed score, 0..1,
+    below which the target is lost and looked for more and more widely (:mod:`duotrack.redetection`); 0 for never, as
+    published.
     """
 
     template_factor: float = 2.0
@@ -34,6 +36,7 @@ class CropSettings:
     padding: Padding = "zero"
     window: float = 1.0
     rivals: bool = False
+    lost: float = 0.0
 
     def __post_init__(self) -> None:
         if self.template_factor <= 0 or self.search_factor <= 0:
@@ -42,6 +45,8 @@ class CropSettings:
             raise ValueError(f"padding must be 'zero' or 'mean', not {self.padding!r}")
         if self.window < 0:
             raise ValueError(f"the power of the window must be 0 or more, not {self.window}")
+        if not 0 <= self.lost < 1:
+            raise ValueError(f"lost is a score, from 0 to below 1, not {self.lost}")
 
 
 def crop_side(box: Box, factor: float) -> int:

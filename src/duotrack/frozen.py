@@ -1,8 +1,8 @@
 """A camera that repeats its image while the other one goes on.
 
 A thermal camera that recalibrates or a driver that hangs shows its last image for a while. No single frame tells, and
-the network may find the target where that image still has it. Who uses the tracker should know, so it is said; what
-the network is shown stays the same.
+the network finds the target where that image still has it. So the trackers say it, and show the network black instead,
+which it knows from training as a blind camera.
 """
 
 from typing import Literal

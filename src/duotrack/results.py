@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 _LISTS = ("scores", "milliseconds")
 
@@ -33,30 +34,36 @@ class Track:
         boxes: float64, (N, 4): x, y, w, h in pixels of the visible image.
         scores: float64, (N,): 0..1, NaN where there is none.
         milliseconds: float64, (N,): what each frame took, NaN where not measured.
+        lost: bool, (N,): where the target was out of sight; nowhere if not given. The file has the first and last frame
+            of each stretch.
         info: how the track came about (source, hash of the weights, settings, versions): whatever JSON can hold.
 
     Raises:
-        ValueError: if the shapes do not fit together, a number is infinite, or ``info`` uses the name of a list.
+        ValueError: if the shapes do not fit together, a number is infinite, or ``info`` uses the name of
+            another attribute.
     """
 
     boxes: Values
     scores: Values
     milliseconds: Values
     info: dict[str, Any] = field(default_factory=dict)
+    lost: Flags = field(default_factory=lambda: np.zeros(0, bool))
 
     def __post_init__(self) -> None:
         self.boxes = np.asarray(self.boxes, np.float64)
         self.scores = np.asarray(self.scores, np.float64)
         self.milliseconds = np.asarray(self.milliseconds, np.float64)
         n = len(self.boxes)
-        shapes = self.boxes.shape, self.scores.shape, self.milliseconds.shape
-        if shapes != ((n, 4), (n,), (n,)):
-            raise ValueError(f"boxes, scores and milliseconds have shapes {shapes}: expected (N, 4), (N,), (N,)")
+        self.lost = np.asarray(self.lost, bool) if len(self.lost) else np.zeros(n, bool)
+        shapes = self.boxes.shape, self.scores.shape, self.milliseconds.shape, self.lost.shape
+        if shapes != ((n, 4), (n,), (n,), (n,)):
+            expected = "expected (N, 4), (N,), (N,), (N,)"
+            raise ValueError(f"boxes, scores, milliseconds and lost have shapes {shapes}: {expected}")
         for name in ("boxes", *_LISTS):
             infinite = np.isinf(getattr(self, name)).reshape(n, -1).any(axis=1)
             if infinite.any():
                 raise ValueError(f"{name} of frame {int(infinite.argmax())} are infinite: expected numbers or NaN")
-        if taken := [name for name in _LISTS if name in self.info]:
+        if taken := [name for name in (*_LISTS, "lost") if name in self.info]:
             raise ValueError(f"info has the key {taken[0]!r}, which is the name of a list of the track: rename it")
 
     def __len__(self) -> int:
@@ -80,7 +87,8 @@ class Track:
         lists = {key: [None if math.isnan(v) else v for v in getattr(self, key).tolist()] for key in _LISTS}
         lines = (",".join(f"{value:.4f}" for value in box) + "\n" for box in self.boxes.tolist())
         path = Path(folder) / f"{name}.txt"
-        write_atomically(path.with_name(f"{name}.json"), json.dumps({**self.info, **lists}, allow_nan=False) + "\n")
+        facts = {**self.info, "lost": stretches(self.lost.tolist()), **lists}
+        write_atomically(path.with_name(f"{name}.json"), json.dumps(facts, allow_nan=False) + "\n")
         write_atomically(path, "".join(lines))
         return path
 
@@ -100,7 +108,10 @@ class Track:
         beside = path.with_suffix(".json")
         try:
             info = json.loads(beside.read_text("utf-8"))
-            return cls(boxes, info.pop("scores"), info.pop("milliseconds"), info)
+            lost = np.zeros(len(boxes), bool)
+            for first, last in info.pop("lost", []):  # tracks of before have none
+                lost[first : last + 1] = True
+            return cls(boxes, info.pop("scores"), info.pop("milliseconds"), info, lost)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{beside} is damaged or does not belong to {path} ({error!r}): track the sequence again"

@@ -3,6 +3,7 @@
     template crops around the first box --session--> what to look for, once
     search crops around the last box --session--> score map * window --> the cell of the target --> its box
                                                   where others look like it: peaks --rivals--> the target's box
+                                                  where it is hidden: search --> lost, wider crops, found
 
 :class:`Tracker` follows one target, :class:`MultiTracker` any number in one pass of the network. All state of a track
 is here; sessions and networks hold none.
@@ -26,6 +27,7 @@ from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, cr
 from duotrack.frozen import CAMERAS, Camera, Freeze
 from duotrack.pipeline import ahead
 from duotrack.processor import wait_asleep
+from duotrack.redetection import Search
 from duotrack.results import Track, stretches
 from duotrack.rivals import MOST, Peak, Rivals, peak_cells
 from duotrack.sequence import Frame, check_box
@@ -45,12 +47,15 @@ class Estimate:
 
     ``box``: x, y, w, h in pixels of the visible image, float64 (4,). ``score`` in 0..1: the score map's raw value
     where the box was read, 1 for the first frame's given box. ``frozen``: the cameras, ``visible`` or ``infrared``,
-    that have repeated their image for a while although the other one goes on (:mod:`duotrack.frozen`).
+    that have repeated their image for a while although the other one goes on (:mod:`duotrack.frozen`). ``lost``:
+    whether the target is out of sight; the box is then where it is looked for (:mod:`duotrack.redetection`), and the
+    score the best that was found there.
     """
 
     box: Box
     score: float
     frozen: tuple[Camera, ...] = ()
+    lost: bool = False
 
 
 class Stages(NamedTuple):
@@ -69,6 +74,7 @@ class _Target:
     size: tuple[int, int]
     template: Any
     rivals: Rivals | None
+    search: Search | None
     freeze: Freeze
 
 
@@ -83,6 +89,7 @@ class _Loop:
     padding: Padding = "zero"
     window: float = 1.0
     rivals: bool = False
+    lost: float = 0.0
     stages: Stages = field(default=Stages(0.0, 0.0, 0.0), init=False)
 
     @classmethod
@@ -118,51 +125,65 @@ class _Loop:
         """Shows the session a target, x, y, w, h in a frame."""
         box = check_box(box, frame.size)
         size = self.session.template_size
-        crops, (factor,) = self._crops([frame], [box], self.template_factor, size)
+        crops, (factor,) = self._crops([frame], [box], [self.template_factor], size)
         inside = box_in_crop(box, box, factor, size).astype(np.float32)
         freeze = Freeze()
         freeze.look(frame)
         rivals = Rivals(box) if self.rivals else None
-        return _Target(box, frame.size, self.session.template(crops, inside[None]), rivals, freeze)
+        search = Search(box, self.lost) if self.lost else None
+        return _Target(box, frame.size, self.session.template(crops, inside[None]), rivals, search, freeze)
 
     def _find(self, state: Any, frames: Sequence[Frame], targets: Sequence[_Target]) -> list[Estimate]:
         """Looks for the targets of a state, each in its frame and around its last box, which moves on."""
         size = self.session.search_size
         started = time.perf_counter()
-        crops, factors = self._crops(frames, [target.box for target in targets], self.search_factor, size)
+        windows = [target.search.window(target.box) if target.search else (target.box, 1.0) for target in targets]
+        around, wider = zip(*windows, strict=True)
+        crops, factors = self._crops(frames, around, [self.search_factor * times for times in wider], size)
+        frozen = [target.freeze.look(frame) for target, frame in zip(targets, frames, strict=True)]
+        for number, cameras in enumerate(frozen):
+            for camera in cameras:
+                crops[CAMERAS.index(camera), number] = 0  # as one that is blind: networks are trained with that
         cut = time.perf_counter()
         maps = self.session.search(state, crops)
         searched = time.perf_counter()
-        windowed = maps.score[:, 0] * _window(maps.score.shape[-1], self.window)
         estimates = []
-        for number, (frame, target, factor) in enumerate(zip(frames, targets, factors, strict=True)):
+        for number, (target, center, factor) in enumerate(zip(targets, around, factors, strict=True)):
             score = maps.score[number, 0]
-            many = MOST if target.rivals else 1
+            lost = target.search is not None and target.search.lost
+            windowed = score if lost else score * _window(len(score), self.window)
             peaks = [
                 Peak(
-                    box_in_image(_box_at(maps, number, cell), target.box, factor, size),
+                    box_in_image(_box_at(maps, number, cell), center, factor, size),
                     float(score[cell]),
-                    float(windowed[number][cell]),
+                    float(windowed[cell]),
                 )
-                for cell in peak_cells(score, windowed[number], many)
+                for cell in peak_cells(score, windowed, MOST if target.rivals and not lost else 1)
             ]
-            box, raw = target.rivals.settle(peaks, target.box) if target.rivals else (peaks[0].box, peaks[0].score)
-            target.box = clip_box(box, *frame.size)
-            estimates.append(Estimate(target.box.copy(), raw, target.freeze.look(frame)))
+            box, raw = peaks[0].box, peaks[0].score
+            if target.rivals and not lost:
+                box, raw = target.rivals.settle(peaks, target.box)
+            if target.search:
+                box = target.search.settle(box, raw, target.box)
+                if target.rivals and lost and not target.search.lost:
+                    target.rivals = Rivals(box)
+                lost = target.search.lost
+            target.box = clip_box(box, *target.size)
+            estimates.append(Estimate(target.box.copy(), raw, frozen[number], lost))
         self.stages = Stages(*(1000 * s for s in (cut - started, searched - cut, time.perf_counter() - searched)))
         return estimates
 
     def _crops(
-        self, frames: Sequence[Frame], boxes: Sequence[Box], factor: float, size: int
+        self, frames: Sequence[Frame], boxes: Sequence[Box], factors: Sequence[float], size: int
     ) -> tuple[Pixels, list[float]]:
         """The same windows of both images, one for each target, (2, B, size, size, 3), and their resize factors."""
         crops = np.empty((2, len(boxes), size, size, 3), np.uint8)
-        factors = []
-        for target, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
+        resize_factors = []
+        for target, (frame, box, factor) in enumerate(zip(frames, boxes, factors, strict=True)):
             crops[0, target], resize_factor = crop(frame.visible, box, factor, size, self.padding)
             crops[1, target], _ = crop(frame.infrared, box, factor, size, self.padding)
-            factors.append(resize_factor)
-        return crops, factors
+            resize_factors.append(resize_factor)
+        return crops, resize_factors
 
 
 def _box_at(maps: Maps, target: int, cell: tuple[int, int]) -> Box:
@@ -191,6 +212,8 @@ class Tracker(_Loop):
         window: power of the Hann window on the score map; higher trusts the last position more.
         rivals: whether what looks like the target is followed too, so as not to take it for the target
             (:mod:`duotrack.rivals`); the published tracker does not.
+        lost: smoothed score below which the target is lost, and is looked for more and more widely
+            (:mod:`duotrack.redetection`); 0 for never, as published.
         stages: what the last update took.
     """
 
@@ -415,6 +438,7 @@ def _track(
         np.array([estimate.score for estimate in estimates]),
         np.array(milliseconds),
         {"settings": settings, "versions": {"duotrack": __version__}, **info} | ({"frozen": frozen} if frozen else {}),
+        np.array([estimate.lost for estimate in estimates]),
     )
 
 

@@ -65,6 +65,7 @@ def track(options: argparse.Namespace) -> int:
 
     from duotrack import pretrained
     from duotrack.progress import bar, watched
+    from duotrack.results import stretches
     from duotrack.sequence import Sequence
     from duotrack.tracking import MultiTracker, record_all
 
@@ -93,13 +94,19 @@ def track(options: argparse.Namespace) -> int:
         paths["video"] = [options.output / f"{name}.mp4" for name in names]
         fps = sequence.fps or 30.0
         for path, result in zip(paths["video"], tracks, strict=True):
-            visualize.write_video(path, watched("drawing", sequence), result.boxes, result.scores, fps=fps)
+            notes = ["lost: looked for around here" if lost else "" for lost in result.lost]
+            visualize.write_video(path, watched("drawing", sequence), result.boxes, result.scores, fps=fps, notes=notes)
     paths["track"] = [result.save(options.output, name) for name, result in zip(names, tracks, strict=True)]
 
     frozen = tracks[0].info.get("frozen", {})
     for camera, spans in frozen.items():
-        where = ", ".join(f"{first} to {last}" for first, last in spans)
-        print(f"duotrack: {camera} repeats its image while the other goes on, frames {where}: frozen?", file=sys.stderr)
+        print(
+            f"duotrack: {camera} repeats its image while the other goes on, {_frames(spans)}: frozen?", file=sys.stderr
+        )
+    lost = [stretches(result.lost.tolist()) for result in tracks]
+    for target, spans in zip(names, lost, strict=True):
+        if spans:
+            print(f"duotrack: {target} was lost, {_frames(spans)}", file=sys.stderr)
     milliseconds, stages = tracks[0].milliseconds, tracks[0].info["stages"]
     speed = 1000 * len(milliseconds) / milliseconds.sum()
     if options.json:
@@ -110,6 +117,7 @@ def track(options: argparse.Namespace) -> int:
             "frames_per_second": float(speed),
             "stages": stages,
             "frozen": frozen,
+            "lost": lost if several else lost[0],
         }
         print(as_json((written if several else {kind: path for kind, (path,) in written.items()}) | figures))
     else:
@@ -117,3 +125,7 @@ def track(options: argparse.Namespace) -> int:
         shown = ", ".join(f"{stage} {usual:.1f}" for stage, usual in stages.items())
         print(f"{speed:.1f} frames a second; milliseconds of a frame: {shown}", file=sys.stderr)
     return 0
+
+
+def _frames(spans: list[list[int]]) -> str:
+    return "frames " + ", ".join(f"{first} to {last}" for first, last in spans)
