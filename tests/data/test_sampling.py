@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 
-from duotrack.configuration import read
+from duotrack import pretrained
+from duotrack.configuration import plain, read
 from duotrack.crops import CropSettings
 from duotrack.data.folders import BrokenDatasetError
 from duotrack.data.sampling import Clips, DataConfig, PairSource, read_labelled
@@ -26,17 +27,31 @@ NOT_OURS_TO_SHIP = ("short_pairs", "popos", "grocery")
 UNKNOWN_ORIGIN = ("dog", "juggle", "skateboarder", "snowboarder", "cyclist", "biker", "driving")  # names of clips
 
 
-def shipped() -> DataConfig:
-    return read(DataConfig, yaml.safe_load(RECIPE.read_text())["data"], RECIPE.name)
+def shipped() -> dict[str, DataConfig]:
+    """What the shipped model is trained on: the data of each of its folders of prepared pairs, by the folder's name."""
+    names = [Path(each["folder"]).name for each in yaml.safe_load(RECIPE.read_text())["prepared"]]
+    recipes = {name: RECIPE.with_suffix("") / f"{name}.yaml" for name in names}
+    return {name: read(DataConfig, yaml.safe_load(path.read_text())["data"], name) for name, path in recipes.items()}
+
+
+def test_the_shipped_weights_are_of_the_shipped_recipe() -> None:
+    """But for the names of folders on somebody's disk."""
+    trained = json.loads((pretrained.locate("duotrack-tiny") / "training.json").read_text())["recipe"]["prepared"]
+    recipe = yaml.safe_load(RECIPE.read_text())["prepared"]
+    data = [{**plain(config), "root": None, "cache": None} for config in shipped().values()]
+    assert [each["weight"] for each in trained] == [each["weight"] for each in recipe]
+    assert [{"root": None, "cache": None} | each["data"] for each in trained] == data
 
 
 def test_the_shipped_recipe_uses_only_what_may_ship(shared: Path) -> None:
-    config = shipped()
-    assert config.rendered is not None
-    patterns = [pattern for group in config.clips for pattern in group.clips]
-    patterns += [still.folder for still in config.stills]
-    patterns += [*config.rendered.visible, *config.rendered.infrared, *config.rendered.clips, *config.rendered.people]
-    patterns += [pattern for cutouts in config.rendered.cutouts for pattern in cutouts.files]
+    patterns: list[str] = []
+    for config in shipped().values():
+        assert config.rendered is not None
+        patterns += [pattern for group in config.clips for pattern in group.clips]
+        patterns += [still.folder for still in config.stills]
+        patterns += [*config.rendered.visible, *config.rendered.infrared]
+        patterns += [*config.rendered.clips, *config.rendered.people]
+        patterns += [pattern for cutouts in config.rendered.cutouts for pattern in cutouts.files]
     used = [path for pattern in patterns for path in (shared / "data").glob(pattern)]
     assert len(used) > 800
     for path in used:

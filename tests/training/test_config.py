@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from duotrack import configuration
+from duotrack import configuration, pretrained
 from duotrack.crops import CropSettings
 from duotrack.losses import LossOptions
 from duotrack.model import preset
 from duotrack.training.config import MaskingConfig, OptimizerConfig, TrainingConfig, load
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("ablation"))
+RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if not path.stem.startswith("ablation"))
 LEAST = {"output": "runs/x", "data": {"root": "data"}}
 
 
@@ -28,17 +28,17 @@ def write(folder: Path, content: Any) -> Path:
 def test_the_recipes_that_ship_load(path: Path) -> None:
     config = load(path)
     assert config.total_steps > 0
-    assert config.data.rendered or config.data.clips or config.data.stills or config.data.datasets
+    data = config.data
+    assert config.prepared or data.rendered or data.clips or data.stills or data.datasets
     assert configuration.read(TrainingConfig, configuration.plain(config), "itself") == config
 
 
 def test_the_shipped_model_s_recipe() -> None:
     config = load(next(path for path in RECIPES if path.stem == "duotrack-tiny"))
-    assert config.network == preset("duotrack-tiny")
-    assert config.crops.padding == "mean"
+    shipped = pretrained.read_config(pretrained.locate("duotrack-tiny"))
+    assert (config.network, config.crops) == (preset("duotrack-tiny"), shipped.crops)
+    assert replace(config.network, elimination=None) == replace(shipped.model, teacher=None)
     assert config.optimizer.stem_rate == 0
-    assert config.losses.teachers
-    assert config.losses.content
 
 
 def test_the_defaults_are_the_paper_s_first_stage(tmp_path: Path) -> None:
