@@ -24,7 +24,19 @@ Job = TypeVar("Job")
 Precision = Literal["fp32", "bf16", "int8"]
 
 
-CODE = ("boxes.py", "crops.py", "pretrained.py", "sequence.py", "tracking.py", "sessions/*.py", "model/*.py")
+CODE = (
+    *(
+        "boxes.py",
+        "crops.py",
+        "frozen.py",
+        "pretrained.py",
+        "redetection.py",
+        "rivals.py",
+        "sequence.py",
+        "tracking.py",
+    ),
+    *("sessions/*.py", "model/*.py"),
+)
 """What of the package decides what a tracker finds."""
 
 

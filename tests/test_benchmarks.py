@@ -308,3 +308,39 @@ def test_what_disturbances_do(scripts: Callable[[str], ModuleType]) -> None:
     (noisy, *_) = disturbances.disturbed(Frames(3), disturbances.Disturbance("noise", 20))
     assert (noisy.infrared == noisy.infrared[..., :1]).all()
     assert 10 < (noisy.infrared[:, 1:, 0].astype(float) - 100).std() < 30
+
+
+def test_what_the_score_is_worth_by_hand() -> None:
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        reliability = importlib.import_module("reliability")
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    frames = reliability.Frames(
+        score=np.array([0.05, 0.05, 0.45, 0.45, 0.85, 1.0]),
+        right=np.array([False, False, False, True, True, True]),
+        present=np.array([False, True, True, True, True, True]),
+        lost=np.array([True, True, False, True, False, False]),
+    )
+    assert reliability.curve(frames) == [
+        (0.0, pytest.approx(0.1), 2, 0.0, 0.5),
+        (pytest.approx(0.4), 0.5, 2, 0.5, 1.0),
+        (0.8, 0.9, 1, 1.0, 1.0),
+        (0.9, 1.0, 1, 1.0, 1.0),
+    ]
+    assert reliability.rates(frames) == {
+        "right box, called lost": pytest.approx(1 / 3),
+        "wrong box, target there, not called lost": 0.5,
+        "target not there, not called lost": 0.0,
+        "area under the ROC of the score for a right box": pytest.approx(8.5 / 9),
+    }
+
+
+@pytest.mark.slow
+def test_what_the_score_is_worth_on_a_clip(tmp_path: Path) -> None:
+    figures, picture = tmp_path / "figures.json", tmp_path / "curve.png"
+    run("reliability.py", str(CLIP), "--json", str(figures), "--figure", str(picture))
+    found = json.loads(figures.read_text())
+    assert 0.5 < found["errors"]["area under the ROC of the score for a right box"] <= 1
+    assert sum(row[2] for row in found["curve"]) > 500
+    assert cv2.imread(str(picture)).shape[:2] == (720, 960)
