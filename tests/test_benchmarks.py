@@ -343,4 +343,6 @@ def test_what_the_score_is_worth_on_a_clip(tmp_path: Path) -> None:
     found = json.loads(figures.read_text())
     assert 0.5 < found["errors"]["area under the ROC of the score for a right box"] <= 1
     assert sum(row[2] for row in found["curve"]) > 500
-    assert cv2.imread(str(picture)).shape[:2] == (720, 960)
+    image = cv2.imread(str(picture))
+    assert image is not None
+    assert image.shape[:2] == (720, 960)
