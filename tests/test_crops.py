@@ -164,3 +164,18 @@ def test_the_window_is_symmetric_and_never_zero(size: int) -> None:
     np.testing.assert_allclose(window, window[::-1, ::-1], atol=1e-7)
     assert window.min() > 0
     assert np.unravel_index(int(window.argmax()), window.shape)[0] in (size // 2, (size - 1) // 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"search_factor": 0.0}, "crop factors must be positive"),
+        ({"padding": "edge"}, "'zero' or 'mean', not 'edge'"),
+        ({"window": -1.0}, "window must be 0 or more, not -1"),
+        ({"lost": 1.0}, "lost is a score, from 0 to below 1, not 1.0"),
+        ({"lost": -0.1}, "not -0.1"),
+    ],
+)
+def test_settings_that_say_nothing_sensible_are_refused(setting: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        crops.CropSettings(**setting)
