@@ -31,7 +31,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sessions.openvino": ({"numpy", "openvino"}, {"sessions", "crops", "pretrained", "processor"}),
     "sessions.torch": ({"numpy", "torch"}, {"sessions", "crops", "pretrained", "processor", "model"}),
     "rivals": ({"numpy", "cv2"}, {"boxes", "crops"}),
-    "redetection": ({"numpy"}, {"crops"}),
+    "redetection": ({"numpy"}, {"crops", "rivals"}),
     "frozen": ({"numpy"}, {"sequence"}),
     "tracking": (
         {"numpy"},

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack.crops import Box
+from duotrack.rivals import Mover
 
 Values = npt.NDArray[np.float64]
 
@@ -22,7 +23,6 @@ Values = npt.NDArray[np.float64]
 SMOOTHING = 0.3  # weight of a frame in the smoothed score
 FOUND = 0.1  # above the threshold, a score that ends a loss
 TRUST = 0.3  # how far the remembered size follows the box where the score is 1
-INERTIA = 0.85  # of the velocity, frame by frame
 COASTS = 15  # frames for which a lost target is thought to go on as it went
 WIDENS = 0.1  # of the window, every frame of a loss ...
 WIDEST = 2.5  # ... up to so many times
@@ -42,7 +42,7 @@ class Search:
     def __init__(self, box: Box, threshold: float) -> None:
         self.missed = 0
         self._threshold, self._smoothed = threshold, 1.0
-        self._size, self._center, self._velocity = np.array(box[2:]), box[:2] + box[2:] / 2, np.zeros(2)
+        self._size, self._target = np.array(box[2:]), Mover(box[:2] + box[2:] / 2)
 
     @property
     def lost(self) -> bool:
@@ -66,19 +66,18 @@ class Search:
         """
         if self.lost and score < self._threshold + FOUND:
             self.missed += 1
-            return last + np.append(self._velocity, (0, 0)) if self.missed <= COASTS else last
+            return last + np.append(self._target.velocity, (0, 0)) if self.missed <= COASTS else last
         center = box[:2] + box[2:] / 2
         if self.lost:
-            self.missed, self._smoothed, self._velocity = 0, score, np.zeros(2)
+            self.missed, self._smoothed, self._target = 0, score, Mover(center)
         elif score < self._threshold:  # a place that is not to be trusted
-            center = self._center + self._velocity
+            self._target.coast()
         else:
-            self._velocity = INERTIA * self._velocity + (1 - INERTIA) * (center - self._center)
-        self._center = center
+            self._target.move(center)
         self._smoothed += SMOOTHING * (score - self._smoothed)
         if self._smoothed < self._threshold:
             self.missed = 1
-            return _around(center, self._size)
+            return _around(self._target.center, self._size)
         self._size = self._size + TRUST * score**3 * (box[2:] - self._size)
         return box
 
