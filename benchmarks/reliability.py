@@ -17,12 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import runs
-from success import starts
+import success
 
-from duotrack import boxes
-from duotrack.data.clips import read_track
 from duotrack.results import beside
-from duotrack.sequence import Sequence
 from duotrack.tracking import Tracker
 
 RIGHT = 0.5
@@ -53,9 +50,9 @@ def main() -> None:
     options = parser.parse_args()
     tracker = runs.tracker(options.weights, options.precision)
     found = [
-        follow(tracker, folder, name, suggested if options.start == "suggested" else None, options.beyond)
+        compare(tracker, folder, name, suggested if options.start == "suggested" else None, options.beyond)
         for folder in options.clips
-        for name, suggested in starts(folder).items()
+        for name, suggested in success.starts(folder).items()
     ]
     frames = Frames(*(np.concatenate(column) for column in zip(*found, strict=True)))
     rows = curve(frames)
@@ -72,20 +69,11 @@ def main() -> None:
         options.json.write_text(json.dumps({"curve": rows, "errors": errors}, indent=1) + "\n")
 
 
-def follow(tracker: Tracker, folder: Path, target: str, start: int | None, beyond: bool) -> Frames:
+def compare(tracker: Tracker, folder: Path, target: str, start: int | None, beyond: bool) -> Frames:
     """Tracks one target and compares frame by frame."""
-    suffix = "" if (folder / "visible").is_dir() else ".mp4"
-    with Sequence.open(folder / f"visible{suffix}", folder / f"infrared{suffix}") as sequence:
-        truth = read_track(folder / "tracks" / f"{target}.txt", frames=len(sequence), partly_occluded=True)
-        first = int(truth.frames[0]) if start is None else start
-        end = len(sequence) if beyond else int(truth.frames[-1]) + 1
-        rows = truth.frames >= first
-        seen, expected = truth.frames[rows] - first, truth.boxes[rows]
-        estimates = list(tracker.run(sequence[first:end], expected[0]))
+    estimates, seen, overlaps = success.follow(tracker, folder, target, start, beyond=beyond)
     present, right = np.zeros((2, len(estimates)), bool)
-    present[seen] = True
-    found = np.array([estimate.box for estimate in estimates])[seen]
-    right[seen] = boxes.iou(boxes.xywh_to_xyxy(found), boxes.xywh_to_xyxy(expected)) > RIGHT
+    present[seen], right[seen] = True, overlaps > RIGHT
     score, lost = (np.array([getattr(each, name) for each in estimates]) for name in ("score", "lost"))
     return Frames(*(column[1:] for column in (score, right, present, lost)))
 

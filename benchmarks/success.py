@@ -22,7 +22,7 @@ import numpy.typing as npt
 from duotrack import boxes
 from duotrack.data.clips import read_track
 from duotrack.sequence import Frame, Sequence
-from duotrack.tracking import Tracker
+from duotrack.tracking import Estimate, Tracker
 
 THRESHOLDS = np.linspace(0, 1, 21)
 
@@ -83,16 +83,35 @@ def success(
         start: the first frame; None: that of its first row.
         change: what happens to the frames before the tracker sees them.
     """
+    _, _, overlaps = follow(tracker, folder, target, start, change)
+    return auc(overlaps)
+
+
+def follow(
+    tracker: Tracker,
+    folder: Path,
+    target: str,
+    start: int | None,
+    change: Callable[[Sequence], Iterable[Frame]] = lambda frames: frames,
+    *,
+    beyond: bool = False,
+) -> tuple[list[Estimate], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Tracks one target to its last row, or with ``beyond`` to the last frame of the clip.
+
+    Returns:
+        An estimate for each frame from the first; which of them have a true box; and the overlaps with those.
+    """
     suffix = "" if (folder / "visible").is_dir() else ".mp4"
     with Sequence.open(folder / f"visible{suffix}", folder / f"infrared{suffix}") as sequence:
         truth = read_track(folder / "tracks" / f"{target}.txt", frames=len(sequence), partly_occluded=True)
         first = int(truth.frames[0]) if start is None else start
         rows = truth.frames >= first
         frames, expected = truth.frames[rows] - first, truth.boxes[rows]
-        seen = change(sequence[first : int(truth.frames[-1]) + 1])
+        end = len(sequence) if beyond else int(truth.frames[-1]) + 1
+        seen = change(sequence[first:end])
         estimates = list(tracker.run(seen, expected[0]))
     found = np.array([estimate.box for estimate in estimates])[frames]
-    return auc(boxes.iou(boxes.xywh_to_xyxy(found), boxes.xywh_to_xyxy(expected)))
+    return estimates, frames, boxes.iou(boxes.xywh_to_xyxy(found), boxes.xywh_to_xyxy(expected))
 
 
 def auc(overlaps: npt.NDArray[np.float64]) -> float:
