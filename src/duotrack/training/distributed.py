@@ -16,6 +16,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed
+
+# Before there is a group: defaults of its functions would hold the group for ever, and its threads, which abort a
+# process that ends while they run. Optimizers import it, where nobody expects it.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 BUCKET = 2**24  # numbers that travel together: 64 MB of float32
