@@ -174,6 +174,7 @@ def test_the_window_is_symmetric_and_never_zero(size: int) -> None:
         ({"window": -1.0}, "window must be 0 or more, not -1"),
         ({"lost": 1.0}, "lost is a score, from 0 to below 1, not 1.0"),
         ({"lost": -0.1}, "not -0.1"),
+        ({"calibration": 1.5}, r"calibration must lie in 0\.\.1, not 1.5"),
     ],
 )
 def test_settings_that_say_nothing_sensible_are_refused(setting: Any, message: str) -> None:

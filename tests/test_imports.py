@@ -35,7 +35,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "frozen": ({"numpy"}, {"sequence"}),
     "tracking": (
         {"numpy"},
-        FRAMES | {"pipeline", "sessions", "pretrained", "processor", "rivals", "redetection", "frozen"},
+        FRAMES | {"boxes", "pipeline", "sessions", "pretrained", "processor", "rivals", "redetection", "frozen"},
     ),
     "model": ({"numpy", "torch"}, {"boxes", "model"}),
     "model.config": (set(), set()),

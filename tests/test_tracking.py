@@ -119,6 +119,28 @@ def test_a_box_from_the_maps_by_hand() -> None:
     np.testing.assert_allclose(tracker.update(grey()).box, (56, 0, 22.75, 31.6875))
 
 
+@pytest.mark.parametrize("calibration", [0.0, 0.5, 1.0])
+def test_sizes_are_corrected_by_the_error_on_the_first_box(calibration: float) -> None:
+    """The network finds 12.8 x 20 pixels where 16 x 16 are given, in the same place."""
+    session = Scripted(at(2, 2), offset=(0, 0), size=(0.2, 0.3125))
+    tracker = Tracker(session, calibration=calibration)
+    tracker.initialize(grey(), (40, 30, 16, 16))
+    width, height = 12.8 * (16 / 12.8) ** calibration, 20 * (16 / 20) ** calibration
+    expected = (48 - width / 2, 38 - height / 2, width, height)
+    np.testing.assert_allclose(tracker.update(grey()).box, expected, rtol=1e-6)
+    assert len(session.searched) == (2 if calibration else 1)  # once more for the first frame
+    assert all(state == 1 for state, _ in session.searched)
+
+
+def test_a_first_box_that_the_network_does_not_find_corrects_nothing() -> None:
+    found = []
+    for calibration in (0.0, 1.0):
+        tracker = Tracker(Scripted(at(0, 1), offset=(0, 0), size=(0.2, 0.3125)), calibration=calibration)
+        tracker.initialize(grey(), (40, 30, 16, 16))
+        found.append(tracker.update(grey()).box)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_what_the_session_is_shown() -> None:
     session = Scripted(at(1, 2), offset=(0.5, 0.5), size=(0.25, 0.25))
     tracker = Tracker(session)
@@ -569,7 +591,7 @@ def test_torch_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    crops = CropSettings(2.5, 5.0, "mean", 3.0, rivals=True, lost=0.4)
+    crops = CropSettings(2.5, 5.0, "mean", 3.0, rivals=True, lost=0.4, calibration=0.3)
     info = pretrained.WeightsInfo(ModelConfig(), crops)
     (tmp_path / "config.json").write_text(pretrained.config_text(info))
     given: dict[str, Any] = {}
@@ -588,6 +610,7 @@ def test_weights_bring_their_crop_settings(tmp_path: Path, sessions: Any, monkey
         "window": 3.0,
         "rivals": True,
         "lost": 0.4,
+        "calibration": 0.3,
     }
 
 

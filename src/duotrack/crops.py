@@ -28,7 +28,8 @@ class CropSettings:
     (1 in the published tracker; higher trusts the last position more). ``rivals``: whether the tracker follows what
     looks like the target as well (:mod:`duotrack.rivals`; the published one does not). ``lost``: smoothed score, 0..1,
     below which the target is lost and looked for more and more widely (:mod:`duotrack.redetection`); 0 for never, as
-    published.
+    published. ``calibration``: how far, 0..1, the sizes of boxes are corrected by what the network errs on the first
+    one (:class:`duotrack.tracking.Tracker`); 0 for not at all, as published.
     """
 
     template_factor: float = 2.0
@@ -37,6 +38,7 @@ class CropSettings:
     window: float = 1.0
     rivals: bool = False
     lost: float = 0.0
+    calibration: float = 0.0
 
     def __post_init__(self) -> None:
         if self.template_factor <= 0 or self.search_factor <= 0:
@@ -47,6 +49,8 @@ class CropSettings:
             raise ValueError(f"the power of the window must be 0 or more, not {self.window}")
         if not 0 <= self.lost < 1:
             raise ValueError(f"lost is a score, from 0 to below 1, not {self.lost}")
+        if not 0 <= self.calibration <= 1:
+            raise ValueError(f"calibration must lie in 0..1, not {self.calibration}")
 
 
 def crop_side(box: Box, factor: float) -> int:

@@ -1,6 +1,6 @@
 """The trackers: they carry boxes from frame to frame through a session.
 
-    template crops around the first box --session--> what to look for, once
+    template crops around the first box --session--> what to look for, once; and how its boxes differ from the given one
     search crops around the last box --session--> score map * window --> the cell of the target --> its box
                                                   where others look like it: peaks --rivals--> the target's box
                                                   where it is hidden: search --> lost, wider crops, found
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack import __version__, pretrained
+from duotrack.boxes import iou, xywh_to_xyxy
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
 from duotrack.frozen import CAMERAS, Camera, Freeze
 from duotrack.pipeline import ahead
@@ -68,7 +69,10 @@ class Stages(NamedTuple):
 
 @dataclass(eq=False)
 class _Target:
-    """A target that is followed: its last box, the size of its frames, what to look for, and what has been noticed."""
+    """A target that is followed: its last box, the size of its frames, what to look for, and what has been noticed.
+
+    ``correction``: what widths and heights that the network finds are multiplied with, (2,).
+    """
 
     box: Box
     size: tuple[int, int]
@@ -76,6 +80,7 @@ class _Target:
     rivals: Rivals | None
     search: Search | None
     freeze: Freeze
+    correction: Box
 
 
 @dataclass(eq=False, repr=False)
@@ -90,6 +95,7 @@ class _Loop:
     window: float = 1.0
     rivals: bool = False
     lost: float = 0.0
+    calibration: float = 0.0
     stages: Stages = field(default=Stages(0.0, 0.0, 0.0), init=False)
 
     @classmethod
@@ -131,7 +137,23 @@ class _Loop:
         freeze.look(frame)
         rivals = Rivals(box) if self.rivals else None
         search = Search(box, self.lost) if self.lost else None
-        return _Target(box, frame.size, self.session.template(crops, inside[None]), rivals, search, freeze)
+        state = self.session.template(crops, inside[None])
+        correction = self._calibrate(state, frame, box) if self.calibration else np.ones(2)
+        return _Target(box, frame.size, state, rivals, search, freeze, correction)
+
+    def _calibrate(self, state: Any, frame: Frame, box: Box) -> Box:
+        """What the network errs in the width and height of the given box, as factors that take a part of it back.
+
+        Boxes differ by taste: with the arms or without them, tight or loose. And from the template the network cannot
+        tell how wide the target is for its height. Where it does not find the box at all, nothing can be learned.
+        """
+        size = self.session.search_size
+        crops, (resize,) = self._crops([frame], [box], [self.search_factor], size)
+        (peak,) = self._peaks(self.session.search(state, crops), 0, box, resize, 1)
+        if iou(xywh_to_xyxy(peak.box[None]), xywh_to_xyxy(box[None]))[0] <= 0.5:
+            return np.ones(2)
+        correction: Box = (box[2:] / peak.box[2:]) ** self.calibration
+        return correction
 
     def _find(self, state: Any, frames: Sequence[Frame], targets: Sequence[_Target]) -> list[Estimate]:
         """Looks for the targets of a state, each in its frame and around its last box, which moves on."""
@@ -139,7 +161,7 @@ class _Loop:
         started = time.perf_counter()
         windows = [target.search.window(target.box) if target.search else (target.box, 1.0) for target in targets]
         around, wider = zip(*windows, strict=True)
-        crops, factors = self._crops(frames, around, [self.search_factor * times for times in wider], size)
+        crops, resizes = self._crops(frames, around, [self.search_factor * times for times in wider], size)
         frozen = [target.freeze.look(frame) for target, frame in zip(targets, frames, strict=True)]
         for number, cameras in enumerate(frozen):
             for camera in cameras:
@@ -148,18 +170,10 @@ class _Loop:
         maps = self.session.search(state, crops)
         searched = time.perf_counter()
         estimates = []
-        for number, (target, center, factor) in enumerate(zip(targets, around, factors, strict=True)):
-            score = maps.score[number, 0]
+        for number, (target, center, resize) in enumerate(zip(targets, around, resizes, strict=True)):
             lost = target.search is not None and target.search.lost
-            windowed = score if lost else score * _window(len(score), self.window)
-            peaks = [
-                Peak(
-                    box_in_image(_box_at(maps, number, cell), center, factor, size),
-                    float(score[cell]),
-                    float(windowed[cell]),
-                )
-                for cell in peak_cells(score, windowed, MOST if target.rivals and not lost else 1)
-            ]
+            most = MOST if target.rivals and not lost else 1
+            peaks = self._peaks(maps, number, center, resize, most, target.correction, anywhere=lost)
             box, raw = peaks[0].box, peaks[0].score
             if target.rivals and not lost:
                 box, raw = target.rivals.settle(peaks, target.box)
@@ -172,6 +186,38 @@ class _Loop:
             estimates.append(Estimate(target.box.copy(), raw, frozen[number], lost))
         self.stages = Stages(*(1000 * s for s in (cut - started, searched - cut, time.perf_counter() - searched)))
         return estimates
+
+    def _peaks(
+        self,
+        maps: Maps,
+        number: int,
+        center: Box,
+        resize: float,
+        most: int,
+        correction: Box | float = 1.0,
+        *,
+        anywhere: bool = False,
+    ) -> list[Peak]:
+        """The best places for a target on its map, the best first, as boxes in the image.
+
+        Args:
+            maps: of all targets.
+            number: of this one.
+            center: the box that its search crop was cut around.
+            resize: crop pixels per image pixel.
+            most: how many places.
+            correction: of widths and heights.
+            anywhere: whether all places are as likely, and no window lies over the map.
+        """
+        score = maps.score[number, 0]
+        windowed = score if anywhere else score * _window(len(score), self.window)
+        peaks = []
+        for cell in peak_cells(score, windowed, most):
+            box = box_in_image(_box_at(maps, number, cell), center, resize, self.session.search_size)
+            size = box[2:] * correction
+            box = np.concatenate([box[:2] + (box[2:] - size) / 2, size])
+            peaks.append(Peak(box, float(score[cell]), float(windowed[cell])))
+        return peaks
 
     def _crops(
         self, frames: Sequence[Frame], boxes: Sequence[Box], factors: Sequence[float], size: int
@@ -214,6 +260,8 @@ class Tracker(_Loop):
             (:mod:`duotrack.rivals`); the published tracker does not.
         lost: smoothed score below which the target is lost, and is looked for more and more widely
             (:mod:`duotrack.redetection`); 0 for never, as published.
+        calibration: how far the sizes of boxes are corrected by what the network errs on the first one, 0 (not at all,
+            as published) to 1; the first frame then takes one more run of the network.
         stages: what the last update took.
     """
 
