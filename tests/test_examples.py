@@ -29,7 +29,7 @@ def test_the_onnx_tracker_finds_what_duotrack_finds(tmp_path: Path, target: str)
             for name in ("visible", "infrared"):
                 cv2.imwrite(str(tmp_path / name / f"{index:03d}.png"), getattr(frame, name)[..., ::-1])
         tracker = Tracker.from_pretrained(folder, backend="onnx")
-        tracker.rivals, tracker.lost = False, 0.0  # the example has the published loop
+        tracker.rivals, tracker.lost, tracker.calibration = False, 0.0, 0.0  # the example has the published loop
         expected = [estimate.box for estimate in tracker.run(part, box)]
     numbers = ",".join(map(repr, box.tolist()))
     arguments = [folder, tmp_path / "visible", tmp_path / "infrared", numbers, tmp_path / "boxes.txt"]

@@ -12,7 +12,7 @@ import duotrack
 PACKAGE = Path(duotrack.__file__).parent
 
 FRAMES = {"boxes", "results", "images", "crops", "sequence"}
-TRACKING = FRAMES | {"pipeline", "pretrained", "sessions", "tracking", "rivals", "redetection", "frozen"}
+TRACKING = FRAMES | {"pipeline", "pretrained", "sessions", "tracking", "rivals", "redetection", "frozen", "calibration"}
 
 # Module or folder (the longest name counts): packages from outside, modules of duotrack. Within a row all is allowed.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -33,9 +33,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "rivals": ({"numpy", "cv2"}, {"boxes", "crops"}),
     "redetection": ({"numpy"}, {"crops", "rivals"}),
     "frozen": ({"numpy"}, {"sequence"}),
+    "calibration": ({"numpy"}, {"boxes", "crops"}),
     "tracking": (
         {"numpy"},
-        FRAMES | {"boxes", "pipeline", "sessions", "pretrained", "processor", "rivals", "redetection", "frozen"},
+        FRAMES | {"pipeline", "sessions", "pretrained", "processor", "rivals", "redetection", "frozen", "calibration"},
     ),
     "model": ({"numpy", "torch"}, {"boxes", "model"}),
     "model.config": (set(), set()),

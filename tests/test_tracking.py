@@ -120,13 +120,14 @@ def test_a_box_from_the_maps_by_hand() -> None:
 
 
 @pytest.mark.parametrize("calibration", [0.0, 0.5, 1.0])
-def test_sizes_are_corrected_by_the_error_on_the_first_box(calibration: float) -> None:
-    """The network finds 12.8 x 20 pixels where 16 x 16 are given, in the same place."""
-    session = Scripted(at(2, 2), offset=(0, 0), size=(0.2, 0.3125))
+def test_boxes_are_corrected_by_the_error_on_the_first_one(calibration: float) -> None:
+    """The network finds 12.8 x 20 pixels where 16 x 16 are given, 1.6 pixels too far right and 1.6 too high."""
+    session = Scripted(at(2, 2), offset=(0.1, -0.1), size=(0.2, 0.3125))
     tracker = Tracker(session, calibration=calibration)
     tracker.initialize(grey(), (40, 30, 16, 16))
     width, height = 12.8 * (16 / 12.8) ** calibration, 20 * (16 / 20) ** calibration
-    expected = (48 - width / 2, 38 - height / 2, width, height)
+    cx, cy = 49.6 - 1.6 * calibration, 36.4 + 1.6 * calibration
+    expected = (cx - width / 2, cy - height / 2, width, height)
     np.testing.assert_allclose(tracker.update(grey()).box, expected, rtol=1e-6)
     assert len(session.searched) == (2 if calibration else 1)  # once more for the first frame
     assert all(state == 1 for state, _ in session.searched)

@@ -28,8 +28,8 @@ class CropSettings:
     (1 in the published tracker; higher trusts the last position more). ``rivals``: whether the tracker follows what
     looks like the target as well (:mod:`duotrack.rivals`; the published one does not). ``lost``: smoothed score, 0..1,
     below which the target is lost and looked for more and more widely (:mod:`duotrack.redetection`); 0 for never, as
-    published. ``calibration``: how far, 0..1, the sizes of boxes are corrected by what the network errs on the first
-    one (:class:`duotrack.tracking.Tracker`); 0 for not at all, as published.
+    published. ``calibration``: how far, 0..1, boxes are corrected by what the network errs on the first one
+    (:mod:`duotrack.calibration`); 0 for not at all, as published.
     """
 
     template_factor: float = 2.0

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack import __version__, pretrained
-from duotrack.boxes import iou, xywh_to_xyxy
+from duotrack.calibration import Correction, learn
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
 from duotrack.frozen import CAMERAS, Camera, Freeze
 from duotrack.pipeline import ahead
@@ -69,10 +69,7 @@ class Stages(NamedTuple):
 
 @dataclass(eq=False)
 class _Target:
-    """A target that is followed: its last box, the size of its frames, what to look for, and what has been noticed.
-
-    ``correction``: what widths and heights that the network finds are multiplied with, (2,).
-    """
+    """A target that is followed: its last box, the size of its frames, what to look for, and what has been noticed."""
 
     box: Box
     size: tuple[int, int]
@@ -80,7 +77,7 @@ class _Target:
     rivals: Rivals | None
     search: Search | None
     freeze: Freeze
-    correction: Box
+    correction: Correction | None
 
 
 @dataclass(eq=False, repr=False)
@@ -138,22 +135,15 @@ class _Loop:
         rivals = Rivals(box) if self.rivals else None
         search = Search(box, self.lost) if self.lost else None
         state = self.session.template(crops, inside[None])
-        correction = self._calibrate(state, frame, box) if self.calibration else np.ones(2)
+        correction = self._calibrate(state, frame, box) if self.calibration else None
         return _Target(box, frame.size, state, rivals, search, freeze, correction)
 
-    def _calibrate(self, state: Any, frame: Frame, box: Box) -> Box:
-        """What the network errs in the width and height of the given box, as factors that take a part of it back.
-
-        Boxes differ by taste: with the arms or without them, tight or loose. And from the template the network cannot
-        tell how wide the target is for its height. Where it does not find the box at all, nothing can be learned.
-        """
+    def _calibrate(self, state: Any, frame: Frame, box: Box) -> Correction | None:
+        """What the network errs on the given box: it is asked for the target in the first frame."""
         size = self.session.search_size
         crops, (resize,) = self._crops([frame], [box], [self.search_factor], size)
         (peak,) = self._peaks(self.session.search(state, crops), 0, box, resize, 1)
-        if iou(xywh_to_xyxy(peak.box[None]), xywh_to_xyxy(box[None]))[0] <= 0.5:
-            return np.ones(2)
-        correction: Box = (box[2:] / peak.box[2:]) ** self.calibration
-        return correction
+        return learn(peak.box, box, self.calibration)
 
     def _find(self, state: Any, frames: Sequence[Frame], targets: Sequence[_Target]) -> list[Estimate]:
         """Looks for the targets of a state, each in its frame and around its last box, which moves on."""
@@ -194,7 +184,7 @@ class _Loop:
         center: Box,
         resize: float,
         most: int,
-        correction: Box | float = 1.0,
+        correction: Correction | None = None,
         *,
         anywhere: bool = False,
     ) -> list[Peak]:
@@ -206,7 +196,7 @@ class _Loop:
             center: the box that its search crop was cut around.
             resize: crop pixels per image pixel.
             most: how many places.
-            correction: of widths and heights.
+            correction: of the boxes.
             anywhere: whether all places are as likely, and no window lies over the map.
         """
         score = maps.score[number, 0]
@@ -214,8 +204,7 @@ class _Loop:
         peaks = []
         for cell in peak_cells(score, windowed, most):
             box = box_in_image(_box_at(maps, number, cell), center, resize, self.session.search_size)
-            size = box[2:] * correction
-            box = np.concatenate([box[:2] + (box[2:] - size) / 2, size])
+            box = correction(box) if correction else box
             peaks.append(Peak(box, float(score[cell]), float(windowed[cell])))
         return peaks
 
@@ -260,8 +249,9 @@ class Tracker(_Loop):
             (:mod:`duotrack.rivals`); the published tracker does not.
         lost: smoothed score below which the target is lost, and is looked for more and more widely
             (:mod:`duotrack.redetection`); 0 for never, as published.
-        calibration: how far the sizes of boxes are corrected by what the network errs on the first one, 0 (not at all,
-            as published) to 1; the first frame then takes one more run of the network.
+        calibration: how far boxes are corrected by what the network errs on the first one
+            (:mod:`duotrack.calibration`), 0 (not at all, as published) to 1; the first frame then takes one more run of
+            the network.
         stages: what the last update took.
     """
 
