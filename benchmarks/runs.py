@@ -27,6 +27,7 @@ Precision = Literal["fp32", "bf16", "int8"]
 CODE = (
     *(
         "boxes.py",
+        "calibration.py",
         "crops.py",
         "frozen.py",
         "pretrained.py",

@@ -625,7 +625,11 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_both_backends_follow_the_shipped_clip_alike() -> None:
-    """Over hundreds of frames whose boxes are fed back, for every target that can be shown."""
+    """Over hundreds of frames, for every target that can be shown.
+
+    Both go on from the same box: windows are cut at whole pixels, so a difference of a thousandth may become one of a
+    pixel, and two tracks part that are both right.
+    """
     from duotrack.demo import CLIP, WEIGHTS, ground_truth
 
     targets = json.loads((CLIP / "tracks.json").read_text())["targets"]
@@ -641,3 +645,6 @@ def test_both_backends_follow_the_shipped_clip_alike() -> None:
                 where = f"{name}, frame {index}"
                 np.testing.assert_allclose(onnx.box, torch.box, rtol=0, atol=0.01, err_msg=where)
                 assert onnx.score == pytest.approx(torch.score, abs=1e-4), where
+                target = trackers[1]._target
+                assert target is not None
+                target.box = onnx.box.copy()

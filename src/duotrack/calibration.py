@@ -7,7 +7,8 @@ how wide the target is for its height. So it is asked for the target in the firs
     times = (size given / size found) ** part
 
 Every box that it finds afterwards is shifted by as much of its size, and its size multiplied. Where the box that it
-finds in the first frame overlaps the given one by half or less, nothing can be learned from it. Not in the paper.
+finds in the first frame overlaps the given one by half or less, nothing can be learned from it; nor where the border of
+the image cuts the given box, which will have another shape when all of the target is to be seen. Not in the paper.
 """
 
 from dataclasses import dataclass
@@ -33,9 +34,20 @@ class Correction:
         return np.concatenate([center - size / 2, size])
 
 
-def learn(found: Box, given: Box, part: float) -> Correction | None:
-    """The correction that takes the box found in the first frame a part, 0..1, of the way to the given one."""
-    if iou(xywh_to_xyxy(found[None]), xywh_to_xyxy(given[None]))[0] <= 0.5:
+def learn(found: Box, given: Box, part: float, size: tuple[int, int]) -> Correction | None:
+    """The correction that takes the box found in the first frame a part, 0..1, of the way to the given one.
+
+    Args:
+        found: x, y, w, h in pixels.
+        given: likewise.
+        part: how far.
+        size: of the image, width and height.
+
+    Returns:
+        None where nothing can be learned.
+    """
+    cut = (given[:2] < 1).any() or (given[:2] + given[2:] > np.array(size) - 1).any()
+    if cut or iou(xywh_to_xyxy(found[None]), xywh_to_xyxy(given[None]))[0] <= 0.5:
         return None
     apart = given[:2] + given[2:] / 2 - found[:2] - found[2:] / 2
     return Correction(part * apart / found[2:], (given[2:] / found[2:]) ** part)

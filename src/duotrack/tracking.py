@@ -143,7 +143,7 @@ class _Loop:
         size = self.session.search_size
         crops, (resize,) = self._crops([frame], [box], [self.search_factor], size)
         (peak,) = self._peaks(self.session.search(state, crops), 0, box, resize, 1)
-        return learn(peak.box, box, self.calibration)
+        return learn(peak.box, box, self.calibration, frame.size)
 
     def _find(self, state: Any, frames: Sequence[Frame], targets: Sequence[_Target]) -> list[Estimate]:
         """Looks for the targets of a state, each in its frame and around its last box, which moves on."""
