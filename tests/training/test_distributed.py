@@ -67,7 +67,6 @@ def test_every_process_has_a_gpu_of_its_own() -> None:
 PROGRAM = """
 import pathlib, sys, torch
 from duotrack.training import distributed
-from duotrack.training.muon import MuonAdamW
 distributed.BUCKET = 7  # several messages
 torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4))
@@ -82,19 +81,14 @@ with distributed.join() as group:
     assert group.any(group.rank == 1)
     own = torch.nn.Linear(2, 2)
     adam = torch.optim.AdamW(own.parameters())
-    other = torch.nn.Linear(2, 2)
-    muon = MuonAdamW([{"params": [other.weight]}], [{"params": [other.bias]}], 0.0)
     if group.rank == 0:
-        (own(torch.ones(1, 2)) + other(torch.ones(1, 2))).sum().backward()
+        own(torch.ones(1, 2)).sum().backward()
         adam.step()
-        muon.step()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** (9 + group.rank))
     assert group.follow(7 if group.rank == 0 else 0, own, adam, scaler) == 7
     assert scaler.get_scale() == 512
-    assert group.follow(8 if group.rank == 0 else 0, other, muon, scaler) == 8
     moments = adam.state[own.weight]
     found = [net[1].weight.grad, net[2].running_mean, own.weight.data, *moments.values()]
-    found += [other.weight.data, muon.state[other.weight]["momentum_buffer"], muon.state[other.bias]["exp_avg"]]
     torch.save(found, f"{sys.argv[1]}/{group.rank}.pt")
 threads = [name.read_text() for name in pathlib.Path("/proc/self/task").glob("*/comm")]
 assert not any("gloo" in name for name in threads), threads  # one that outlives the group may abort the process
@@ -122,7 +116,6 @@ def test_processes_add_gradients_average_statistics_and_follow_the_first(tmp_pat
         assert running_mean.tolist() == [0.5] * 4
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(state, found[0][2:], strict=True))
         assert state[1] == 1  # AdamW's count of steps
-        assert state[-2].abs().sum() > 0  # Muon's momentum
 
 
 HEADS = ["head", "teacher_head_visible", "teacher_head_infrared"]

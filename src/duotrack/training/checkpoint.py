@@ -88,8 +88,7 @@ def restore(
     moments = {index: moment.shape for index, values in state.items() for moment in values.values() if moment.dim()}
     if any(index >= len(trained) or shape != trained[index] for index, shape in moments.items()):
         raise ValueError(
-            f"{path} was made with other parts of the network frozen, other groups of learning rates, or another "
-            f"optimizer; {remedy}"
+            f"{path} was made with other parts of the network frozen, or other groups of learning rates; {remedy}"
         )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     if scaler is not None and scaler.is_enabled() and scale:

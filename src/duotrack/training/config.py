@@ -14,10 +14,8 @@ from duotrack.model.config import ModelConfig, preset
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer and its learning rates; the defaults are the paper's first stage.
+    """AdamW and its learning rates; the defaults are the paper's first stage.
 
-    ``kind`` ``muon`` steps the matrices of the blocks by Muon and the rest by AdamW (:mod:`duotrack.training.muon`):
-    from nothing, a small network learns in half the steps, at higher rates. ``adamw`` is the paper's.
     ``teacher_rate`` is that of the teachers' branches, null for ``branch_rate``; ``stem_rate`` 0 freezes a
     convolutional stem. ``clip`` is the largest 2-norm of all gradients together. ``warmup`` counts steps of linear
     rise; ``schedule`` says what follows: a constant rate, half a cosine down to 0, or a constant one that is
@@ -34,7 +32,6 @@ class OptimizerConfig:
     drop_after: float = 0.8
     drop_factor: float = 0.1
     teacher_rate: float | None = None
-    kind: Literal["adamw", "muon"] = "adamw"
 
     def __post_init__(self) -> None:
         for name in ("head_rate", "branch_rate", "teacher_rate", "stem_rate", "weight_decay"):

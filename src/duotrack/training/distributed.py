@@ -103,17 +103,12 @@ class Group:
         known = torch.tensor([step, *(parameter in optimizer.state for parameter in trained)])
         with _together():
             torch.distributed.broadcast(known, 0)
-        by_muon = {id(p) for group in optimizer.param_groups if "ns_steps" in group for p in group["params"]}
         for parameter, has_moments in zip(trained, known[1:].tolist(), strict=True):
-            if not has_moments or parameter in optimizer.state:
-                continue
-            if id(parameter) in by_muon:
-                optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
-            else:
+            if has_moments and parameter not in optimizer.state:
                 moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
                 optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
         states = [optimizer.state[parameter] for parameter in trained if parameter in optimizer.state]
-        moments_of_all = (state[name] for state in states for name in sorted(state))
+        moments_of_all = (state[name] for state in states for name in ("step", "exp_avg", "exp_avg_sq"))
         with _together():
             for tensor in (*network.state_dict().values(), *moments_of_all):
                 torch.distributed.broadcast(tensor, 0)

@@ -108,7 +108,7 @@ def _train(config: TrainingConfig, resume: bool, group: distributed.Group) -> Pa
 
 def prepare(
     config: TrainingConfig, group: distributed.Group = ALONE
-) -> tuple[CoupledNetwork, torch.optim.Optimizer, Precision]:
+) -> tuple[CoupledNetwork, torch.optim.AdamW, Precision]:
     """What a run trains, with what and in which number format, on the device of this process.
 
     Raises:

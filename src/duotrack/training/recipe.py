@@ -13,7 +13,6 @@ from duotrack.model.network import CoupledNetwork, scheduled_keep_rate
 from duotrack.model.vit import Block
 from duotrack.processor import cpu_features
 from duotrack.training.config import TrainingConfig
-from duotrack.training.muon import MuonAdamW
 
 
 def build_network(config: TrainingConfig) -> CoupledNetwork:
@@ -92,16 +91,15 @@ def _recompute_blocks(network: nn.Module) -> None:
                 setattr(module, half, partial(checkpoint, getattr(module, half), use_reentrant=False))
 
 
-def build_optimizer(network: CoupledNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer of what is trained, in one group for each learning rate; weight decay on everything, as published.
+def build_optimizer(network: CoupledNetwork, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over what is trained, in one group for each learning rate; weight decay on everything, as published.
 
     Raises:
-        ValueError: if nothing is trained; with Muon, if no block is, or nothing else.
+        ValueError: if nothing is trained.
     """
     rates = config.optimizer
     teacher_rate = rates.branch_rate if rates.teacher_rate is None else rates.teacher_rate
     groups: dict[float, list[Tensor]] = {}
-    matrices: dict[float, list[Tensor]] = {}
     for name, parameter in network.named_parameters():
         part = name.split(".")[0]
         if not parameter.requires_grad:
@@ -112,19 +110,13 @@ def build_optimizer(network: CoupledNetwork, config: TrainingConfig) -> torch.op
             rate = rates.stem_rate
         else:
             rate = teacher_rate if part in ("teacher_visible", "teacher_infrared") else rates.branch_rate
-        of_block = rates.kind == "muon" and ".blocks." in name and parameter.dim() == 2 and "stem" not in part
-        (matrices if of_block else groups).setdefault(rate, []).append(parameter)
-    if not groups and not matrices:
+        groups.setdefault(rate, []).append(parameter)
+    if not groups:
         raise ValueError("every part of the network is frozen: leave one to train")
-    by_muon, by_adamw = (
-        [{"params": parameters, "base_rate": rate} for rate, parameters in parts.items()]
-        for parts in (matrices, groups)
+    return torch.optim.AdamW(
+        [{"params": parameters, "base_rate": rate} for rate, parameters in groups.items()],
+        weight_decay=rates.weight_decay,
     )
-    if rates.kind == "adamw":
-        return torch.optim.AdamW(by_adamw, weight_decay=rates.weight_decay)
-    if not matrices or not groups:
-        raise ValueError("optimizer.kind muon is for runs that train blocks and more: set adamw, or freeze less")
-    return MuonAdamW(by_muon, by_adamw, rates.weight_decay)
 
 
 def rate_factor(config: TrainingConfig, step: int) -> float:
