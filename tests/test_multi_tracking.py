@@ -1,5 +1,6 @@
 """Many targets in one pass: each is followed as by a tracker of its own, whoever comes and goes beside it."""
 
+import dataclasses
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duotrack.crops import CropSettings
 from duotrack.pipeline import ahead
 from duotrack.results import Track
 from duotrack.sequence import Frame, Sequence
@@ -266,10 +268,7 @@ def test_the_targets_of_the_shipped_clip(backend: Backend, start: int, stop: int
 
 
 def settings_of(tracker: MultiTracker) -> dict[str, Any]:
-    return {
-        name: getattr(tracker, name)
-        for name in ("search_factor", "template_factor", "padding", "window", "rivals", "lost")
-    }
+    return {setting.name: getattr(tracker, setting.name) for setting in dataclasses.fields(CropSettings)}
 
 
 # Soak
