@@ -68,7 +68,7 @@ def main() -> None:
 
 
 class Timed:
-    """A session that counts the processor time of its searches; on one thread they run in the caller's."""
+    """A session that counts the processor time of its network in an update; on one thread it runs in the caller's."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -80,6 +80,12 @@ class Timed:
 
     def join(self, states: Any) -> Any:
         return self.session.join(states)
+
+    def describe(self, crops: Pixels) -> Floats | None:
+        started = time.thread_time()
+        features = self.session.describe(crops)
+        self.seconds += time.thread_time() - started
+        return features
 
     def search(self, state: Any, crops: Pixels) -> Maps:
         started = time.thread_time()

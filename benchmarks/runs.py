@@ -26,6 +26,7 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 CODE = (
     *(
+        "appearance.py",
         "boxes.py",
         "calibration.py",
         "crops.py",

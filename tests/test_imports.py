@@ -12,7 +12,8 @@ import duotrack
 PACKAGE = Path(duotrack.__file__).parent
 
 FRAMES = {"boxes", "results", "images", "crops", "sequence"}
-TRACKING = FRAMES | {"pipeline", "pretrained", "sessions", "tracking", "rivals", "redetection", "frozen", "calibration"}
+NOTICING = {"appearance", "rivals", "redetection", "frozen", "calibration"}
+TRACKING = FRAMES | NOTICING | {"pipeline", "pretrained", "sessions", "tracking"}
 
 # Module or folder (the longest name counts): packages from outside, modules of duotrack. Within a row all is allowed.
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -30,13 +31,14 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "sessions": ({"numpy", "onnxruntime"}, {"crops", "pretrained", "processor"}),
     "sessions.openvino": ({"numpy", "openvino"}, {"sessions", "crops", "pretrained", "processor"}),
     "sessions.torch": ({"numpy", "torch"}, {"sessions", "crops", "pretrained", "processor", "model"}),
-    "rivals": ({"numpy", "cv2"}, {"boxes", "crops"}),
+    "appearance": ({"numpy", "cv2"}, {"crops", "sequence", "sessions"}),
+    "rivals": ({"numpy", "cv2"}, {"boxes", "crops", "appearance"}),
     "redetection": ({"numpy"}, {"crops", "rivals"}),
     "frozen": ({"numpy"}, {"sequence"}),
     "calibration": ({"numpy"}, {"boxes", "crops"}),
     "tracking": (
         {"numpy"},
-        FRAMES | {"pipeline", "sessions", "pretrained", "processor", "rivals", "redetection", "frozen", "calibration"},
+        FRAMES | NOTICING | {"pipeline", "sessions", "pretrained", "processor"},
     ),
     "model": ({"numpy", "torch"}, {"boxes", "model"}),
     "model.config": (set(), set()),

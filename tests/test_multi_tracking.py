@@ -169,6 +169,9 @@ def test_one_pass_for_all_and_states_joined_only_when_they_change() -> None:
             self.joins += 1
             return super().join(states)
 
+        def describe(self, crops: Pixels) -> None:
+            return None
+
         def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
             self.batches.append(crops.shape[1])
             return super().search(state, crops)
@@ -207,6 +210,9 @@ def test_nothing_is_kept_of_who_was_removed() -> None:
 
         def join(self, states: Any) -> Any:
             return list(states)
+
+        def describe(self, crops: Pixels) -> None:
+            return None
 
         def search(self, state: Any, crops: Pixels) -> Maps:
             return super().search(np.zeros((2, crops.shape[1], 3)), crops)

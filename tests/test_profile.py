@@ -41,6 +41,9 @@ class Sleeper:
     def join(self, states: Sequence[int]) -> int:
         return sum(states)
 
+    def describe(self, crops: Pixels) -> None:
+        return None
+
     def search(self, state: int, crops: Pixels) -> Maps:
         assert crops.shape[1] == state
         self.searched.append(crops.shape)

@@ -127,6 +127,9 @@ class Seeing:
     def join(self, states: Any) -> int:
         return 0
 
+    def describe(self, crops: Pixels) -> None:
+        return None
+
     def search(self, state: object, crops: Pixels) -> Maps:
         self.black.append(tuple(not camera.any() for camera in crops))
         count, grid = crops.shape[1], 16

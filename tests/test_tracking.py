@@ -90,6 +90,9 @@ class Scripted:
     def join(self, states: Any) -> Any:
         raise AssertionError("one target has nothing to join")
 
+    def describe(self, crops: Pixels) -> None:
+        return None
+
     def search(self, state: object, crops: Pixels) -> Maps:
         self.searched.append((state, crops))
         return self.maps
@@ -312,6 +315,9 @@ class Nearest:
     def join(self, states: Any) -> npt.NDArray[Any]:
         return np.concatenate(states, axis=1)
 
+    def describe(self, crops: Pixels) -> None:
+        return None
+
     def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
         batch = crops.shape[1]
         cells = crops.reshape(2, batch, 16, 4, 16, 4, 3).mean((3, 5))
@@ -448,6 +454,9 @@ def test_record_keeps_what_is_found(clip: Sequence, tmp_path: Path) -> None:
 class Slow(Nearest):
     """Takes its time, and may be too slow for a reader that does not run ahead."""
 
+    def describe(self, crops: Pixels) -> None:
+        return None
+
     def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
         time.sleep(0.02)
         return super().search(state, crops)
@@ -474,6 +483,9 @@ def test_frames_are_read_while_the_network_runs(clip: Sequence) -> None:
 
     class Waiting(Nearest):
         searches = 0
+
+        def describe(self, crops: Pixels) -> None:
+            return None
 
         def search(self, state: npt.NDArray[Any], crops: Pixels) -> Maps:
             self.searches += 1

@@ -240,7 +240,7 @@ class _StillSession:
         self, session: Session, model: ModelConfig, search_factor: float, size: tuple[int, int], targets: int
     ) -> None:
         self.name, self.template_size, self.search_size = session.name, session.template_size, session.search_size
-        self.template, self.join = session.template, session.join
+        self.template, self.join, self.describe = session.template, session.join, session.describe
         self._session = session
         window = max(min(size) // 3, math.ceil(12 * search_factor))  # trackers hold no box under 10 pixels
         side = (window - 0.5) / search_factor

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duotrack import __version__, pretrained
+from duotrack.appearance import appearances
 from duotrack.calibration import Correction, learn
 from duotrack.crops import Box, Padding, box_in_crop, box_in_image, clip_box, crop, hann
 from duotrack.frozen import CAMERAS, Camera, Freeze
@@ -132,7 +133,7 @@ class _Loop:
         inside = box_in_crop(box, box, factor, size).astype(np.float32)
         freeze = Freeze()
         freeze.look(frame)
-        rivals = Rivals(box) if self.rivals else None
+        rivals = Rivals(box, *appearances(self.session, frame, [box])) if self.rivals else None
         search = Search(box, self.lost) if self.lost else None
         state = self.session.template(crops, inside[None])
         correction = self._calibrate(state, frame, box) if self.calibration else None
@@ -166,11 +167,12 @@ class _Loop:
             peaks = self._peaks(maps, number, center, resize, most, target.correction, anywhere=lost)
             box, raw = peaks[0].box, peaks[0].score
             if target.rivals and not lost:
-                box, raw = target.rivals.settle(peaks, target.box)
+                describe = partial(appearances, self.session, frames[number])
+                box, raw = target.rivals.settle(peaks, target.box, describe)
             if target.search:
                 box = target.search.settle(box, raw, target.box)
                 if target.rivals and lost and not target.search.lost:
-                    target.rivals = Rivals(box)
+                    target.rivals.restart(box)
                 lost = target.search.lost
             target.box = clip_box(box, *target.size)
             estimates.append(Estimate(target.box.copy(), raw, frozen[number], lost))

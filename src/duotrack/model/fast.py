@@ -107,6 +107,11 @@ class InferenceNetwork:
         return Target(torch.cat(tokens).unflatten(0, (2, -1)), directions, rows)
 
     @torch.inference_mode()
+    def describe(self, images: Tensor) -> Tensor | None:
+        """The stem's features (2, B, D, H', W') of images (2, B, 3, H, W), float32; None for a patch stem."""
+        return None if self._stem is None else self._features(images).float().unflatten(0, (2, -1))
+
+    @torch.inference_mode()
     def search(self, target: Target, search: Tensor) -> Output:
         """As :meth:`StudentNetwork.search`: images (2, B, 3, Hs, Ws) against known targets."""
         features = self._features(search)

@@ -51,6 +51,10 @@ class Session(Protocol):
         """The states of several :meth:`template` calls as one, as if their crops had been one batch, in this order."""
         ...
 
+    def describe(self, crops: Pixels) -> Floats | None:
+        """The stem's features of uint8 crops (2, B, Ht, Wt, 3), (2, B, D, H, W); None for a network without one."""
+        ...
+
     def search(self, state: Any, crops: Pixels) -> Maps:
         """Looks for the targets in uint8 crops (2, B, Hs, Ws, 3)."""
         ...

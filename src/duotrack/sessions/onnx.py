@@ -33,6 +33,7 @@ class OnnxSession:
         graph = _graph(folder, precision)
         model, _ = pretrained.read_config(folder)
         self.template_size, self.search_size = model.template_size, model.search_size
+        self._has_stem = model.stem == "lite0"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_threads()
         options.inter_op_num_threads = 1
@@ -51,6 +52,10 @@ class OnnxSession:
     def join(self, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """See :class:`duotrack.sessions.base.Session`."""
         return {name: np.concatenate([state[name] for state in states], axis=1) for name in self._state_names}
+
+    def describe(self, crops: Pixels) -> Floats | None:
+        """See :class:`duotrack.sessions.base.Session`."""
+        return self.template(crops)["features"] if self._has_stem else None
 
     def search(self, state: dict[str, Any], crops: Pixels) -> Maps:
         """See :class:`duotrack.sessions.base.Session`."""

@@ -40,6 +40,7 @@ class OpenVinoSession:
         """
         model, _ = pretrained.read_config(folder)
         self.template_size, self.search_size = model.template_size, model.search_size
+        self._has_stem = model.stem == "lite0"
         core = openvino.Core()
         if precision == "bf16" and model.elimination:
             raise ValueError(
@@ -62,6 +63,10 @@ class OpenVinoSession:
     def join(self, states: Sequence[Floats]) -> Floats:
         """See :class:`duotrack.sessions.base.Session`."""
         return np.concatenate(states, axis=1)
+
+    def describe(self, crops: Pixels) -> Floats | None:
+        """See :class:`duotrack.sessions.base.Session`."""
+        return self.template(crops) if self._has_stem else None
 
     def search(self, state: Floats, crops: Pixels) -> Maps:
         """See :class:`duotrack.sessions.base.Session`."""

@@ -75,6 +75,12 @@ class TorchSession:
                 None if rows[0] is None else torch.cat(rows),
             )
 
+    def describe(self, crops: Pixels) -> Floats | None:
+        """See :class:`duotrack.sessions.base.Session`."""
+        with self._running():
+            features = self._network.describe(self._normalize(torch.from_numpy(crops).to(self._device)))
+            return None if features is None else features.cpu().numpy()
+
     def search(self, state: Target, crops: Pixels) -> Maps:
         """See :class:`duotrack.sessions.base.Session`."""
         with self._running():
