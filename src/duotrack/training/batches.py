@@ -125,7 +125,7 @@ def load_as(
         # torch ends the workers when it forgets the iterator, which a traceback may hold until Python's exit. There
         # they would be sent SIGTERM, which they ignore, and be waited for without end.
         if workers:
-            loaded._shutdown_workers()  # type: ignore[attr-defined]
+            loaded._shutdown_workers()  # type: ignore[attr-defined]  # only the iterator of workers has it
 
 
 def collate(pairs: Sequence[Pair | PreparedPair], grid: int) -> Batch:

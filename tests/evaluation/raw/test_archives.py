@@ -28,7 +28,7 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> Path:
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
     packing = path.suffix[1:] if path.stem.endswith(".tar") else ""
-    with tarfile.open(path, f"w:{packing}") as archive:  # type: ignore[call-overload]
+    with tarfile.open(path, f"w:{packing}") as archive:  # type: ignore[call-overload]  # wants a literal
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)

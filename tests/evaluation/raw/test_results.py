@@ -113,7 +113,7 @@ def test_archives_are_read_like_folders(folder: Path, kind: str) -> None:
                 archive.write(file, f"LasHeR/T/{file.name}")
                 archive.writestr(f"__MACOSX/LasHeR/T/._{file.name}", b"\0\5\7")
     else:
-        with tarfile.open(path, f"w:{kind[4:]}") as archive:  # type: ignore[call-overload]
+        with tarfile.open(path, f"w:{kind[4:]}") as archive:  # type: ignore[call-overload]  # wants a literal
             archive.add(folder, "LasHeR/T")
     for place in (path, path / "LasHeR", path / "LasHeR/T"):
         assert_tracks(read_results(place, truth()).tracks, BOXES)
@@ -155,7 +155,8 @@ def test_a_run_of_duotrack(tmp_path: Path) -> None:
 def test_formats_of_boxes(folder: Path, box_format: str, given_format: bool) -> None:
     convert = CONVERSIONS[box_format]
     rewrite(folder, convert)
-    result = read_results(folder, truth(), box_format=box_format if given_format else "auto")  # type: ignore[arg-type]
+    given = box_format if given_format else "auto"
+    result = read_results(folder, truth(), box_format=given)  # type: ignore[arg-type]  # wants a literal
     assert result.box_format == box_format
     how = "as given" if given_format else "told from the first boxes"
     assert result.remarks == (f"boxes read as {box_format}, {how}",)
@@ -379,7 +380,7 @@ def test_everything_wrong_is_said_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(("option", "value"), [("box_format", "cxcywh"), ("short", "pad")])
 def test_unknown_options_are_named(folder: Path, option: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{option} is '{value}': expected one of"):
-        read_results(folder, truth(), **{option: value})  # type: ignore[arg-type]
+        read_results(folder, truth(), **{option: value})  # type: ignore[arg-type]  # wrong on purpose
 
 
 # Choices whose use the report states
@@ -403,7 +404,7 @@ def test_nothing_at_all_is_never_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("short", "told"), [("pad-last", "the last row is repeated"), ("cut", "are left out")])
 def test_short_tracks_may_be_allowed(folder: Path, short: str, told: str) -> None:
     rewrite(folder, lambda boxes: boxes[:-1], "car")
-    result = read_results(folder, truth(), short=short)  # type: ignore[arg-type]
+    result = read_results(folder, truth(), short=short)  # type: ignore[arg-type]  # wants a literal
     assert len(result.tracks["car"]) == FRAMES - 1  # what becomes of it is up to the rules
     assert any("car (10 rows for 11 frames)" in remark and told in remark for remark in result.remarks)
 
